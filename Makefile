@@ -1,0 +1,75 @@
+# Two installs: .venv to serve and to demonstrate (no torch), .venv-dev to develop and test (torch).
+# Written for GNU Make 3.81, which macOS still carries.
+
+ifeq ($(OS),Windows_NT)
+$(error dejaview does not run on Windows itself. Install WSL2 and run make there)
+endif
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough; `make PYTHON=...` names another.
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+endif
+
+VENV := .venv
+DEV := .venv-dev
+PY := $(DEV)/bin/python
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help setup setup-dev demo test test-fast test-fault lint typecheck wheel-test clean python
+
+help: ## print the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.stamp ## install what serving and the demo need into .venv
+
+setup-dev: $(DEV)/.stamp ## install everything, torch included, into .venv-dev
+
+demo: $(VENV)/.stamp ## run the main job on pictures and show what it found
+	$(VENV)/bin/dejaview demo
+
+test: $(DEV)/.stamp ## all tests; Kafka and Milvus are fetched and started by themselves
+	$(PY) -m ops.local.prepare || test -z "$$CI"
+	$(PY) -m pytest -m "not fault and not gpu"
+
+test-fast: $(DEV)/.stamp ## the tests that need no server
+	$(PY) -m pytest tests/unit -m "not fault and not gpu"
+
+test-fault: $(DEV)/.stamp ## kill, suspend and restart everything, for minutes
+	$(PY) -m ops.local.prepare
+	$(PY) -m pytest -m fault
+
+lint: $(DEV)/.stamp ## ruff: rules and format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+typecheck: $(DEV)/.stamp ## mypy, strict
+	$(PY) -m mypy
+
+wheel-test: $(DEV)/.stamp ## build the wheel, install it elsewhere, run the demo there
+	PYTHON=$(CURDIR)/$(PY) .ci/wheel-test
+
+clean: ## remove installs, caches and builds (Kafka's and Milvus's downloads stay)
+	rm -rf $(VENV) $(DEV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.stamp: pyproject.toml constraints.txt | python
+	@.ci/install $(PYTHON) $(VENV) -e '.[demo]'
+	@touch $@
+
+$(DEV)/.stamp: pyproject.toml constraints.txt | python
+	@.ci/install $(PYTHON) $(DEV) -e '.[dev]'
+	@touch $@
+
+# A Python that is new enough and can make virtual environments (Debian packs that apart).
+python:
+	@test -n "$(PYTHON)" || { echo "dejaview needs Python 3.11 or newer: install it, or make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dejaview needs Python 3.11 or newer; $(PYTHON) is older or missing"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { test "$$(id -u)" = 0 && test -e /etc/debian_version && \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } || \
+	  { echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv"; exit 1; }

@@ -1,0 +1,83 @@
+"""Make a weights folder from a checkpoint.
+
+    python -m models.export --from CHECKPOINT.pth --to models/weights/NAME
+
+Writes model.safetensors, model.onnx (the same parameters, batch norms folded), golden.npz and
+model.json. `models.fit` adds background.npz and calibration.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import onnx
+import torch
+from safetensors.torch import save
+
+from models import golden
+from models.manifest import BACKGROUND, CALIBRATION, ONNX, SAFETENSORS, Manifest, file_sha256, write_manifest
+from models.network import CopyDetector, load_network
+from models.preprocess import SIDE
+from models.runtimes.torch import TorchEncoder
+
+OPSET = 18
+
+
+def export(checkpoint: Path, folder: Path) -> Manifest:
+    """Write the folder; what was fitted to other weights is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    # Only training reads the batch counters; without them the file holds parameters alone.
+    kept = {name: value.contiguous() for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    (folder / SAFETENSORS).write_bytes(save(kept))
+    network = load_network(folder / SAFETENSORS)
+    export_onnx(network, folder / ONNX)
+    reference = TorchEncoder(folder / SAFETENSORS, folder.name, threads=0)
+    golden.write_golden(folder, reference.encode)
+    for fitted in (BACKGROUND, CALIBRATION):
+        (folder / fitted).unlink(missing_ok=True)
+    made_from = f"{checkpoint.name}, SHA-256 {file_sha256(checkpoint)}"
+    return write_manifest(folder, folder.name, made_from, "python -m models.export --from CHECKPOINT --to FOLDER")
+
+
+def export_onnx(network: CopyDetector, path: Path) -> None:
+    """uint8 images [batch, 224, 224, 3] -> float32 embeddings [batch, 256], in one self-contained file."""
+    example = torch.zeros((2, SIDE, SIDE, 3), dtype=torch.uint8)
+    program = torch.onnx.export(
+        network,
+        (example,),
+        input_names=["images"],
+        output_names=["embeddings"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    onnx.save(_without_traces(program.model_proto), path)
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's stack traces and names: a tenth of the file, and paths of this machine."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+    del graph.value_info[:]
+    return model
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m models.export", description="make a weights folder")
+    parser.add_argument("--from", dest="checkpoint", type=Path, required=True, help="state_dict saved by torch")
+    parser.add_argument("--to", dest="folder", type=Path, required=True, help="folder to write; its name is the model's")
+    arguments = parser.parse_args()
+    manifest = export(arguments.checkpoint, arguments.folder)
+    print(manifest.model_dump_json(indent=2))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Fit thresholds and the confidence table on edits of photos, against other photos.
+
+Every (photo, edit) is one query, met twice: once with its original among the rows, once without. The
+rows are the photos and the distractors, which are never copies. As in the decision, the best score
+over all rows counts: it is right when the row is the original, wrong otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.background import Background
+from models.calibration import Calibration
+from models.encoder import Encoder, load_encoder
+from models.fit.background import photo_id
+from models.fit.photos import Photo, encode_all, read_photos
+from models.manifest import BACKGROUND, CALIBRATION, Manifest, refresh_manifest
+from models.training.edits import EDITS
+from schemas.events import Vector
+
+TUNED_ON = 200
+DUPLICATE_PRECISION = 0.99
+REVIEW_PRECISION = 0.90
+POINTS = 50
+SPLIT = Path(__file__).parent.parent / "splits" / "bsds500-tune.txt"
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Best score of every query, float32 [edits, photos], with and without its original among the rows."""
+
+    best_with: Vector
+    right: Flags
+    best_without: Vector
+
+    def flat(self) -> tuple[Vector, Flags]:
+        """All outcomes in one row: scores, and whether the row found was the original."""
+        scores = np.concatenate([self.best_with.ravel(), self.best_without.ravel()])
+        return scores, np.concatenate([self.right.ravel(), np.zeros(self.best_without.size, dtype=bool)])
+
+
+def fit_calibration(folder: Path, tar: Path, shards: list[Path], command: str) -> Manifest:
+    """Write calibration.json, the list of photos it was fitted on, and the manifest."""
+    encoder, background = load_encoder("openvino", folder), Background.load(folder)
+    photos = tuning_photos(tar)
+    SPLIT.parent.mkdir(exist_ok=True)
+    SPLIT.write_text("".join(f"{photo.sha256}\n" for photo in photos))
+    distractors = _distractors(encoder, folder, shards)
+    outcomes = measure(encoder, background, photos, distractors)
+    scores, right = outcomes.flat()
+    duplicate = threshold(scores, right, DUPLICATE_PRECISION)
+    review = threshold(scores, right, REVIEW_PRECISION)
+    table_scores, probabilities = table(scores, right)
+    kept = Calibration(
+        provisional=True,
+        model_id=encoder.model_id,
+        duplicate_threshold=duplicate,
+        review_threshold=review,
+        scores=table_scores,
+        probabilities=probabilities,
+        fitted_on={
+            "photos": len(photos),
+            "edits": len(EDITS),
+            "distractors": len(distractors),
+            "queries_with_original": outcomes.best_with.size,
+            "queries_without_original": outcomes.best_without.size,
+        },
+        measured=_measured(outcomes, duplicate, review),
+        recall_per_edit={
+            name: round(float((outcomes.right[row] & (outcomes.best_with[row] >= duplicate)).mean()), 3)
+            for row, name in enumerate(EDITS)
+        },
+        rule=(
+            f"the {TUNED_ON} photos of lowest SHA-256; lowest score with precision at least {DUPLICATE_PRECISION} "
+            f"(duplicate) and {REVIEW_PRECISION} (review) when half of the uploads have their original among the rows"
+        ),
+        command=command,
+    )
+    (folder / CALIBRATION).write_text(kept.model_dump_json(indent=1) + "\n")
+    return refresh_manifest(folder)
+
+
+def tuning_photos(tar: Path) -> list[Photo]:
+    """The photos of lowest SHA-256; the others stay unseen, for tests."""
+    return sorted(read_photos([tar]), key=lambda photo: photo.sha256)[:TUNED_ON]
+
+
+def _distractors(encoder: Encoder, folder: Path, shards: list[Path]) -> Vector:
+    """Photos of the shards that are not background: a background photo is its own nearest, its bias too high."""
+    with np.load(folder / BACKGROUND, allow_pickle=False) as file:
+        background = set(file["photo_ids"].tolist())
+    photos = (photo for photo in read_photos(shards) if photo_id(photo.sha256) not in background)
+    return encode_all(encoder, (photo.open() for photo in photos))
+
+
+def measure(encoder: Encoder, background: Background, photos: Sequence[Photo], distractors: Vector) -> Outcomes:
+    """Ask for every edit of every photo."""
+    rows = np.concatenate([encode_all(encoder, (photo.open() for photo in photos)), distractors])
+    row_bias = background.bias(rows)
+    own = np.arange(len(photos))
+    best_with, right, best_without = [], [], []
+    for name, edit in EDITS.items():
+        edited = (edit(photo.open(), Random(f"{name}:{photo.sha256}")) for photo in photos)  # noqa: S311 - a seed
+        queries = encode_all(encoder, edited)
+        scores = queries @ rows.T - (background.bias(queries)[:, None] + row_bias) / 2
+        best_with.append(scores.max(axis=1))
+        right.append(scores.argmax(axis=1) == own)
+        scores[own, own] = -np.inf
+        best_without.append(scores.max(axis=1))
+    return Outcomes(np.stack(best_with), np.stack(right), np.stack(best_without))
+
+
+def threshold(scores: Vector, right: Flags, precision: float) -> float:
+    """The lowest score at which the outcomes at or above it are right this often, rounded up to 1e-4."""
+    order = np.argsort(-scores, kind="stable")
+    precisions = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(precisions >= precision)
+    if not len(enough):
+        raise ValueError(f"no score reaches precision {precision}")
+    return math.ceil(float(scores[order[enough[-1]]]) * 1e4) / 1e4
+
+
+def isotonic(scores: Vector, right: Flags) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pool adjacent violators: mean score and share of right outcomes of each block, both rising.
+
+    Source: Ayer et al., "An Empirical Distribution Function for Sampling with Incomplete Information" (1955).
+    """
+    blocks: list[tuple[int, float, int]] = []
+    for place in np.argsort(scores, kind="stable"):
+        count, score_sum, hits = 1, float(scores[place]), int(right[place])
+        while blocks and blocks[-1][2] * count >= hits * blocks[-1][0]:
+            before = blocks.pop()
+            count, score_sum, hits = count + before[0], score_sum + before[1], hits + before[2]
+        blocks.append((count, score_sum, hits))
+    counts, score_sums, hit_counts = (np.array(column, dtype=np.float64) for column in zip(*blocks, strict=True))
+    return score_sums / counts, hit_counts / counts
+
+
+def table(scores: Vector, right: Flags) -> tuple[list[float], list[float]]:
+    """At most 50 points of the isotonic fit. So many outcomes cannot prove 0 or 1, so neither is claimed."""
+    at, share = isotonic(scores, right)
+    kept = np.unique(np.linspace(0, len(at) - 1, POINTS).round().astype(int))
+    never = 1 / len(scores)
+    points = dict(zip(at[kept].round(6).tolist(), share[kept].clip(never, 1 - never).round(6).tolist(), strict=True))
+    return list(points.keys()), list(points.values())
+
+
+def _measured(outcomes: Outcomes, duplicate: float, review: float) -> dict[str, float]:
+    """Precision and recall at both thresholds, over all edits."""
+    scores, right = outcomes.flat()
+    figures: dict[str, float] = {}
+    for name, limit in (("duplicate", duplicate), ("review", review)):
+        found = scores >= limit
+        figures[f"{name}_precision"] = round(float(right[found].mean()), 4)
+        figures[f"{name}_recall"] = round(float((right & found).sum() / outcomes.right.size), 4)
+    return figures

@@ -1,0 +1,66 @@
+"""The network in torch: MobileNetV3-small features, GeM pooling, a projection, L2 norm.
+
+The features are torchvision's (Howard et al., "Searching for MobileNetV3", 2019), the pooling is
+Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation" (2017).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import mobilenet_v3_small
+from torchvision.ops import SqueezeExcitation
+
+from schemas.events import EMBEDDING_SIZE
+
+FEATURE_SIZE = 576
+
+
+class GeneralisedMean(nn.Module):
+    """[N, C, H, W] -> [N, C]: the p-th root of the mean of p-th powers over height and width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.clamp(min=1e-6).pow(self.p).mean(dim=(-2, -1)).pow(self.p.reciprocal())
+
+
+class Average(nn.Module):
+    """[N, C, H, W] -> [N, C, 1, 1]. Equal to torch's adaptive pooling, and one node when exported instead of five."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean(dim=(-2, -1), keepdim=True)
+
+
+class CopyDetector(nn.Module):
+    """uint8 [N, 224, 224, 3] -> float32 [N, 256] of L2 norm 1; parameter names as in the weights file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = mobilenet_v3_small(weights=None).features
+        for module in self.features.modules():
+            if isinstance(module, SqueezeExcitation):
+                module.avgpool = Average()
+        self.gem = GeneralisedMean()
+        self.projection = nn.Linear(FEATURE_SIZE, EMBEDDING_SIZE)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scaled = images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+        pooled = self.gem(self.features(scaled))
+        return nn.functional.normalize(self.projection(pooled), dim=-1)
+
+
+def load_network(weights: Path) -> CopyDetector:
+    """The network with the parameters of a safetensors file, ready for inference.
+
+    Raises:
+        RuntimeError: names or shapes do not fit.
+    """
+    network = CopyDetector()
+    network.load_state_dict(load_file(weights), strict=True)
+    return network.eval().requires_grad_(False)

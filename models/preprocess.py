@@ -1,0 +1,98 @@
+"""The one definition of how a decoded picture becomes the encoder's input.
+
+Serving, evaluation and training all call it. It needs Pillow and NumPy only, because decoder
+processes import it.
+
+What happens before it: the decoder may shrink a JPEG while decoding (`image.draft(None, (DRAFT_SIDE,
+DRAFT_SIDE))`, which keeps both sides at `DRAFT_SIDE` pixels or more), and nothing else. What happens
+after it, x / 127.5 - 1 and the change to NCHW, is part of the network's graph.
+
+The first frame is taken as it stands; colour profiles are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+SIDE = 224
+PDQ_SIDE_MAX = 256
+# Twice the network's side: a JPEG drafted to this gives the same embedding to a cosine of .999.
+DRAFT_SIDE = 2 * SIDE
+# Part of the model id: change it whenever `reduce` may return other pixels.
+PREPROCESSING = "rgb8;alpha-on-white;exif-upright;square224;pillow-bicubic-antialias;x/127.5-1;v1"
+
+_FILTER = Image.Resampling.BICUBIC
+_WHITE = (255, 255, 255, 255)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def reduce(image: Image.Image) -> Pixels:
+    """The encoder's input: uint8 [224, 224, 3], RGB, upright, aspect ignored.
+
+    Raises:
+        OSError: Pillow cannot read the pixels.
+    """
+    return _reduced(image, (SIDE, SIDE))
+
+
+def reduce_for_pdq(image: Image.Image) -> Pixels:
+    """PDQ's input: uint8 [H, W, 3], RGB, upright, long side 256 pixels or less, aspect kept.
+
+    Smaller pictures keep their size.
+
+    Raises:
+        OSError: Pillow cannot read the pixels.
+    """
+    scale = min(1.0, PDQ_SIDE_MAX / max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return _reduced(image, (width, height))
+
+
+def _reduced(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    """Resized first and turned upright after: the large picture is never copied for its orientation."""
+    small = to_rgb(image).resize(size, _FILTER)
+    turn = _UPRIGHT.get(_orientation(image))
+    return np.asarray(small if turn is None else small.transpose(turn), dtype=np.uint8)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) when there is none or the EXIF block is malformed."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError):
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of any mode; transparent parts show white, 16-bit grey keeps its high byte."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return _high_byte(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    opaque = image.convert("RGBA")
+    ground = Image.new("RGBA", opaque.size, _WHITE)
+    ground.alpha_composite(opaque)
+    return ground.convert("RGB")
+
+
+def _high_byte(image: Image.Image) -> Image.Image:
+    """16-bit grey to 8 bits: Pillow's own conversion would clip everything above 255 to white."""
+    values = np.asarray(image).astype(np.int64)
+    return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8))

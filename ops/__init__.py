@@ -1,0 +1,1 @@
+"""Running dejaview: commands, local servers, demo, benchmarks."""

@@ -1,0 +1,1 @@
+"""The contracts: what travels on dejaview's topics, as pydantic models and CloudEvents."""

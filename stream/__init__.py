@@ -1,0 +1,1 @@
+"""The three loops (encode, decide, index) and what they stand on."""

@@ -1,0 +1,144 @@
+"""DECIDE's commit, in numbered steps. `ARCHITECTURE.md` has the same numbers with "what if step n fails".
+
+1. every item of the batch is judged
+2. begin
+3. produce verdicts, dead letters and ledger entries
+4. flush
+5. send the offsets, with the group metadata captured when the batch was formed
+6. commit
+7. entries enter the window's committed part; the batch is released
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from schemas.cloudevents import dead_letter_headers, verdict_headers
+from schemas.events import LedgerEntry, VerdictKind
+from stream.config import TopicSettings
+from stream.errors import BatchAborted, DejaviewError
+from stream.judge import Outcome
+from stream.kafka import GroupConsumer, LogProducer, Outgoing
+
+Apply = Callable[[Outcome, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A judged batch: outcomes in log order, offsets to commit by partition, and who judged it."""
+
+    outcomes: Sequence[Outcome]
+    offsets: Mapping[int, int]
+    group_metadata: Any
+
+
+class OutcomeUnknown(DejaviewError):
+    """Nobody knows whether the batch was committed; the ledger does: restore from it."""
+
+
+class Committer:
+    """Publishes judged batches, exactly once or at least once."""
+
+    def __init__(
+        self,
+        topics: TopicSettings,
+        delivery: Literal["exactly_once", "at_least_once"],
+        producer: LogProducer,
+        consumer: GroupConsumer,
+    ) -> None:
+        self._topics = topics
+        self._delivery = delivery
+        self._producer = producer
+        self._consumer = consumer
+
+    def commit(self, batch: Batch, apply: Apply) -> None:
+        """Steps 2 to 7.
+
+        Args:
+            batch: step 1's result.
+            apply: step 7, called with each outcome and its ledger offset.
+
+        Raises:
+            BatchAborted: nothing of it is visible; judge it again.
+            OutcomeUnknown: a commit without an answer.
+            BrokerUnavailable, StageStopped: nothing of it is visible (exactly_once), or the ledger
+                knows what is (at_least_once).
+        """
+        if self._delivery == "exactly_once":
+            ledger = self._exactly_once(batch)
+        else:
+            ledger = self._at_least_once(batch)
+        for outcome, record in ledger:
+            apply(outcome, record.offset)
+
+    def _exactly_once(self, batch: Batch) -> list[tuple[Outcome, Outgoing]]:
+        events, ledger = self._records(batch)
+        self._producer.begin()
+        try:
+            self._producer.produce([*events, *(record for _, record in ledger)])
+            self._producer.flush()
+            self._producer.send_offsets(self._topics.fingerprints, batch.offsets, batch.group_metadata)
+        except DejaviewError:
+            self._abort()
+            raise
+        try:
+            self._producer.commit()
+        except BatchAborted:
+            self._abort()
+            raise
+        except DejaviewError as error:
+            raise OutcomeUnknown(str(error)) from error
+        return ledger
+
+    def _at_least_once(self, batch: Batch) -> list[tuple[Outcome, Outgoing]]:
+        """Verdicts first, then the ledger, then offsets: what the ledger knows was published."""
+        events, ledger = self._records(batch)
+        try:
+            self._producer.produce(events)
+            self._producer.flush()
+            self._producer.produce([record for _, record in ledger])
+            self._producer.flush()
+            self._consumer.commit(batch.offsets)
+        except DejaviewError as error:
+            self._producer.purge()
+            raise OutcomeUnknown(str(error)) from error
+        return ledger
+
+    def _abort(self) -> None:
+        try:
+            self._producer.abort()
+        except DejaviewError as error:
+            raise OutcomeUnknown(str(error)) from error
+
+    def _records(self, batch: Batch) -> tuple[list[Outgoing], list[tuple[Outcome, Outgoing]]]:
+        events: list[Outgoing] = []
+        ledger: list[tuple[Outcome, Outgoing]] = []
+        for outcome in batch.outcomes:
+            if outcome.entry is None:
+                continue
+            events.append(event_record(outcome.entry, self._topics))
+            ledger.append((outcome, ledger_record(outcome.entry, outcome.work.partition, self._topics)))
+        return events, ledger
+
+
+def event_record(entry: LedgerEntry, topics: TopicSettings) -> Outgoing:
+    """The verdict event or the dead letter of a ledger entry."""
+    if entry.verdict is not None:
+        topic = {
+            VerdictKind.UNIQUE: topics.unique,
+            VerdictKind.DUPLICATE: topics.duplicate,
+            VerdictKind.REVIEW: topics.review,
+        }[entry.verdict.verdict]
+        headers = verdict_headers(entry.verdict, entry.source.key, entry.traceparent)
+        return Outgoing(topic, entry.verdict.model_dump_json().encode(), headers, key=entry.verdict.upload_id.encode())
+    if entry.dead_letter is None:
+        raise ValueError("a ledger entry holds a verdict or a dead letter")
+    headers = dead_letter_headers(entry.dead_letter, entry.traceparent)
+    return Outgoing(topics.deadletters, entry.dead_letter.model_dump_json().encode(), headers)
+
+
+def ledger_record(entry: LedgerEntry, partition: int, topics: TopicSettings) -> Outgoing:
+    """The ledger record of an entry, in its tenant's partition."""
+    return Outgoing(topics.ledger, entry.model_dump_json(exclude_none=True).encode(), partition=partition)

@@ -1,0 +1,293 @@
+"""DECIDE: fingerprints in, verdicts out, exactly once.
+
+    poll -> parse -> search ahead -> judge in log order -> is the index still what it was? -> commit
+
+A batch never outlives a poll: whatever goes wrong, it is thrown away and read again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from schemas.events import Fingerprint, LedgerEntry
+from stream.backoff import Backoff
+from stream.commit import Batch, Committer, OutcomeUnknown
+from stream.config import Settings
+from stream.decision import Item
+from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, IndexUnavailable, StageStopped, TransientError
+from stream.health import Health
+from stream.incoming import Intake
+from stream.indexview import IndexFellBack, IndexView, Pin
+from stream.judge import Knowledge, Outcome, Work
+from stream.kafka import GroupConsumer, LogReader, Record
+from stream.ledger import read_entry, remember
+from stream.metrics import Metrics
+from stream.neighbours.protocol import STRONG, Found, Hit, Index
+from stream.ownership import Ownership, Pause
+
+log = logging.getLogger("dejaview.decide")
+
+STAGE = "decide"
+IDLE_WAIT_S = 0.1
+SEARCH_THREADS = 4
+
+
+class DecideStage:
+    """The loop. One thread runs it; `make_committer` starts a producer, also after one has failed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        consumer: GroupConsumer,
+        make_committer: Callable[[], Committer],
+        index: Index,
+        view: IndexView,
+        reader: LogReader,
+        ownership: Ownership,
+        intake: Intake,
+        metrics: Metrics,
+        health: Health,
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._make_committer = make_committer
+        self._committer: Committer | None = None
+        self._index = index
+        self._view = view
+        self._reader = reader
+        self._ownership = ownership
+        self._intake = intake
+        self._metrics = metrics
+        self._health = health
+        self._backoff = Backoff(settings.index.retry_wait_max_s)
+        self._refresh_at_s = 0.0
+        self._searches = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
+
+    def run(self, stop: Event) -> None:
+        """Turn until told to stop.
+
+        Raises:
+            StageStopped: going on would break a promise.
+        """
+        try:
+            while not stop.is_set():
+                self.turn()
+        finally:
+            self._health.ended(STAGE)
+            self._searches.shutdown(wait=False, cancel_futures=True)
+            self._consumer.close()
+            self._reader.close()
+
+    def turn(self) -> None:
+        """One turn: at most one batch."""
+        self._health.beat(STAGE)
+        settings = self._settings.decide
+        records = self._consumer.poll(settings.batch_items_max, IDLE_WAIT_S, settings.batch_wait_s)
+        group_metadata = self._consumer.group_metadata()
+        first_offsets = _first_offsets(records)
+        try:
+            if self._backoff.waiting():
+                self._ownership.rewind(first_offsets)
+                return
+            self._ready_to_judge()
+            works = self._works(records)
+            if works:
+                self._judge_and_commit(works, group_metadata)
+        except StageStopped:
+            raise
+        except DejaviewError as error:
+            self._throw_away(error, first_offsets)
+
+    def _ready_to_judge(self) -> None:
+        """Everything a batch relies on: a committer, the partitions' judges, the index's progress."""
+        if self._committer is None:
+            self._committer = self._make_committer()
+        self._ownership.open_next()
+        now = time.monotonic()
+        if now >= self._refresh_at_s:
+            self._view.refresh()
+            self._refresh_at_s = now + self._settings.decide.progress_interval_s
+            self._ownership.resume(Pause.INDEX_AWAY)
+            self._ownership.shed()
+            self._foreign_over()
+        self._backoff.reset()
+        self._report()
+
+    def _judge_and_commit(self, works: list[Work], group_metadata: Any) -> None:
+        by_partition: dict[int, list[Work]] = defaultdict(list)
+        for work in works:
+            by_partition[work.partition].append(work)
+        self._metrics.oldest.labels(STAGE).set(min(w.record.upload_timestamp_ms for w in works) / 1000)
+        pins = {partition: self._view.pin(partition) for partition in by_partition}
+        with self._metrics.timed(STAGE, "search"):
+            knowledge = self._read(works, pins)
+        with self._metrics.timed(STAGE, "judge"):
+            outcomes = [o for p, own in by_partition.items() for o in self._ownership.judge_of(p).judge(own, knowledge)]
+        with self._metrics.timed(STAGE, "progress"):
+            self._view.refresh()
+        offsets = {p: own[-1].offset + 1 for p, own in by_partition.items()}
+        with self._metrics.timed(STAGE, "commit"):
+            self._committer_now().commit(Batch(outcomes, offsets, group_metadata), self._apply)
+        self._observe(outcomes)
+
+    def _works(self, records: Sequence[Record]) -> list[Work]:
+        """Parse; a partition is cut before a fingerprint of another model, and waits there."""
+        works: list[Work] = []
+        cut: set[int] = set()
+        for record in records:
+            if record.partition in cut:
+                continue
+            work = self._intake.work(record)
+            if self._intake.is_foreign(work):
+                if not self._foreign_waited(record.partition):
+                    cut.add(record.partition)
+                    self._ownership.rewind({record.partition: record.offset})
+                    continue
+                work = self._intake.foreign(work)
+            works.append(work)
+        return works
+
+    def _foreign_waited(self, partition: int) -> bool:
+        """Whether this partition has waited long enough for a fingerprint of another model."""
+        owned = self._ownership[partition]
+        now = time.monotonic()
+        if owned.foreign_since_s is None:
+            owned.foreign_since_s = now
+            log.error(
+                "partition %d: the next fingerprint was made by another model; nothing is judged there for %g s "
+                "(decide.foreign_model_pause_s). Is ENCODE of another release still running?",
+                partition, self._settings.decide.foreign_model_pause_s,
+            )  # fmt: skip
+        if now - owned.foreign_since_s >= self._settings.decide.foreign_model_pause_s:
+            return True
+        self._ownership.pause(Pause.FOREIGN_MODEL, [partition])
+        return False
+
+    def _foreign_over(self) -> None:
+        now = time.monotonic()
+        pause_s = self._settings.decide.foreign_model_pause_s
+        over = [
+            o.number
+            for o in self._ownership.all
+            if Pause.FOREIGN_MODEL in o.paused and now - (o.foreign_since_s or now) >= pause_s
+        ]
+        self._ownership.resume(Pause.FOREIGN_MODEL, over)
+
+    def _read(self, works: Sequence[Work], pins: Mapping[int, Pin]) -> Knowledge:
+        """Ask the index once per tenant, and for all row ids at once; read the ledger for known repeats."""
+        items: dict[tuple[int, int], Item] = {}
+        entries: dict[tuple[int, int], LedgerEntry] = {}
+        for work in works:
+            judge = self._ownership.judge_of(work.partition)
+            if judge.needs_search(work) and isinstance(work.record, Fingerprint):
+                items[work.partition, work.offset] = Item.of(work.record)
+            repeated = judge.repeated_entry(work)
+            if repeated is not None and (work.partition, repeated) not in entries:
+                timeout_s = self._settings.kafka.request_timeout_s
+                entries[work.partition, repeated] = read_entry(self._reader, work.partition, repeated, timeout_s)
+        return Knowledge(self._search(items, pins), self._rows(items, pins), entries)
+
+    def _search(
+        self, items: Mapping[tuple[int, int], Item], pins: Mapping[int, Pin]
+    ) -> dict[tuple[int, int], Sequence[Hit]]:
+        by_tenant: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
+        for place, item in items.items():
+            by_tenant[place[0], item.tenant].append(place)
+
+        def ask(group: tuple[tuple[int, str], list[tuple[int, int]]]) -> list[list[Hit]]:
+            (partition, tenant), places = group
+            vectors = np.stack([items[place].embedding for place in places])
+            return self._index.search(tenant, vectors, pins[partition].timestamp)
+
+        answers = self._searches.map(ask, by_tenant.items())
+        found: dict[tuple[int, int], Sequence[Hit]] = {}
+        for places, hits in zip(by_tenant.values(), answers, strict=True):
+            found.update(zip(places, hits, strict=True))
+        return found
+
+    def _rows(self, items: Mapping[tuple[int, int], Item], pins: Mapping[int, Pin]) -> dict[str, Found]:
+        if not items:
+            return {}
+        timestamps = [pins[partition].timestamp for partition, _ in items]
+        known = [timestamp for timestamp in timestamps if timestamp is not None]
+        guarantee = max(known) if len(known) == len(timestamps) else STRONG
+        return self._index.get(list({item.row_id for item in items.values()}), guarantee)
+
+    def _apply(self, outcome: Outcome, ledger_offset: int) -> None:
+        """Step 7: a committed entry enters its partition's window and memory."""
+        judge = self._ownership.judge_of(outcome.work.partition)
+        if outcome.entry is not None:
+            remember(outcome.entry, ledger_offset, judge.window, judge.memory)
+
+    def _throw_away(self, error: DejaviewError, first_offsets: Mapping[int, int]) -> None:
+        """The batch in hand is read again; what cannot be relied on any more is rebuilt."""
+        self._metrics.aborted.labels(type(error).__name__).inc()
+        log.warning("batch thrown away: %s", error)
+        if isinstance(error, OutcomeUnknown):
+            self._committer = None
+            self._ownership.reopen()
+            return
+        self._ownership.rewind(first_offsets)
+        if isinstance(error, IndexFellBack):
+            self._ownership.reopen(error.partitions)
+        elif isinstance(error, TransientError):
+            kind = self._metrics.index_errors if isinstance(error, IndexUnavailable) else self._metrics.broker_errors
+            kind.labels(STAGE).inc()
+            self._health.unready(f"{STAGE} index", str(error))
+            self._ownership.pause(Pause.INDEX_AWAY)
+            self._backoff.failed()
+        elif not isinstance(error, BatchAborted):
+            raise error
+
+    def _committer_now(self) -> Committer:
+        if self._committer is None:
+            raise BrokerUnavailable("no producer")
+        return self._committer
+
+    def _observe(self, outcomes: Sequence[Outcome]) -> None:
+        metrics = self._metrics
+        now_ms = time.time() * 1000
+        metrics.events.labels(STAGE).inc(len(outcomes))
+        metrics.batch.labels(STAGE).observe(len(outcomes))
+        for outcome in outcomes:
+            entry = outcome.entry
+            if entry is None:
+                metrics.dropped.inc()
+                continue
+            metrics.latency.observe(max(0.0, now_ms - entry.upload_timestamp_ms) / 1000)
+            if entry.dead_letter is not None:
+                metrics.dead_letters.labels(entry.dead_letter.reason).inc()
+            if entry.verdict is not None:
+                metrics.verdicts.labels(entry.verdict.verdict).inc()
+                metrics.repeats.inc(entry.verdict.repeat)
+        metrics.oldest.labels(STAGE).set(0)
+
+    def _report(self) -> None:
+        owned = list(self._ownership.all)
+        paused = [o for o in owned if o.paused]
+        self._metrics.paused.labels(STAGE).set(len(paused))
+        self._metrics.window_rows.set(sum(len(o.judge.window) for o in owned))
+        self._metrics.memory_entries.set(sum(len(o.judge.memory) for o in owned))
+        self._health.ready(f"{STAGE} index")
+        opening = [o.number for o in paused if Pause.OPENING in o.paused]
+        if not owned:
+            self._health.unready(f"{STAGE} partitions", "none assigned yet")
+        elif opening:
+            self._health.unready(f"{STAGE} partitions", f"{opening} are being restored from the ledger")
+        else:
+            self._health.ready(f"{STAGE} partitions")
+
+
+def _first_offsets(records: Sequence[Record]) -> dict[int, int]:
+    first: dict[int, int] = {}
+    for record in records:
+        first.setdefault(record.partition, record.offset)
+    return first

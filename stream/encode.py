@@ -1,0 +1,275 @@
+"""ENCODE: uploads in, fingerprints out, at least once.
+
+    poll -> fetch and decode (threads, child processes) -> batch -> encode -> produce, flush -> commit the prefix
+
+It keeps nothing: an upload is committed when its fingerprint, or its failure, is on the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from threading import Event
+
+import numpy as np
+
+from models.background import Background
+from models.encoder import Encoder
+from schemas.events import Fingerprint, encode_embedding
+from stream.backoff import Backoff
+from stream.batcher import Batcher
+from stream.config import Settings
+from stream.errors import BatchAborted, DejaviewError, StageStopped, TransientError
+from stream.health import Health
+from stream.kafka import GroupConsumer, LogProducer, Outgoing
+from stream.metrics import Metrics
+from stream.offsets import ContiguousOffsets
+from stream.prepare import Prepared, Preparer
+from stream.tenants import partition_of
+
+log = logging.getLogger("dejaview.encode")
+
+STAGE = "encode"
+IDLE_WAIT_S = 0.1
+BUSY_WAIT_S = 0.005
+
+
+class EncodeStage:
+    """The loop. One thread runs it; implements `kafka.Assignment`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        producer: LogProducer,
+        preparer: Preparer,
+        encoder: Encoder,
+        background: Background,
+        fingerprint_partitions: int,
+        metrics: Metrics,
+        health: Health,
+    ) -> None:
+        self._settings = settings
+        self._producer = producer
+        self._preparer = preparer
+        self._encoder = encoder
+        self._background = background
+        self._fingerprint_partitions = fingerprint_partitions
+        self._metrics = metrics
+        self._health = health
+        encode = settings.encode
+        self._batcher: Batcher[Prepared] = Batcher(encode.batch_items_max, encode.in_flight_bytes_max, encode.batch_wait_s)
+        self._offsets: dict[int, ContiguousOffsets] = {}
+        self._unopened: set[int] = set()
+        self._in_flight: dict[tuple[int, int], Prepared] = {}
+        self._in_flight_bytes = 0
+        self._unpublished: list[Prepared] = []
+        self._backoff = Backoff(settings.kafka.request_timeout_s)
+        self._consumer: GroupConsumer | None = None
+
+    # -- called by the group consumer
+
+    def assigned(self, partitions: Sequence[int]) -> None:
+        log.info("assigned uploads partitions %s", sorted(partitions))
+        self._unopened.update(partitions)
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Commit what is done; what is in work is done again by the next owner."""
+        try:
+            self._commit(partitions)
+        except DejaviewError as error:
+            log.warning("not committed at revocation: %s", error)
+        self._forget(partitions)
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        self._forget(partitions)
+
+    # -- the loop
+
+    def run(self, consumer: GroupConsumer, stop: Event) -> None:
+        """Turn until told to stop, then finish what is decoded.
+
+        Raises:
+            StageStopped: going on would break a promise.
+        """
+        self._consumer = consumer
+        try:
+            while not stop.is_set():
+                self.turn(consumer)
+            self._drain(consumer)
+        finally:
+            self._health.ended(STAGE)
+            self._preparer.close()
+            consumer.close()
+
+    def turn(self, consumer: GroupConsumer) -> None:
+        """One turn: take in what there is room for, give out at most one batch."""
+        self._health.beat(STAGE)
+        self._take_in(consumer)
+        for item in self._preparer.done(0.0):
+            self._batcher.add(item, item.byte_count, time.monotonic())
+        try:
+            self._open(consumer)
+            if not self._backoff.waiting():
+                self._give_out(drain=False)
+                self._commit(list(self._offsets))
+                self._backoff.reset()
+                self._health.ready(f"{STAGE} output")
+        except (TransientError, BatchAborted) as error:
+            self._metrics.broker_errors.labels(STAGE).inc()
+            self._health.unready(f"{STAGE} output", str(error))
+            self._backoff.failed()
+            log.warning("tried again: %s", error)
+        self._report()
+
+    def _take_in(self, consumer: GroupConsumer) -> None:
+        """Poll for as much as fits; poll also when nothing fits, so that the group keeps this member."""
+        encode = self._settings.encode
+        room = encode.in_flight_items_max - len(self._in_flight)
+        byte_room = encode.in_flight_bytes_max - self._in_flight_bytes
+        records_max = min(room, byte_room // self._settings.topics.message_bytes_max, encode.batch_items_max)
+        reading = [p for p in self._offsets if p not in self._unopened]
+        if records_max < 1:
+            consumer.pause(reading)
+            consumer.poll(1, BUSY_WAIT_S, 0.0)
+            return
+        consumer.resume(reading)
+        wait_s = BUSY_WAIT_S if self._in_flight else IDLE_WAIT_S
+        for record in consumer.poll(records_max, wait_s, 0.0):
+            self._offsets[record.partition].take(record.offset)
+            item = self._preparer.submit(record)
+            self._in_flight[record.partition, record.offset] = item
+            self._in_flight_bytes += len(record.value or b"")
+            self._metrics.events.labels(STAGE).inc()
+
+    def _open(self, consumer: GroupConsumer) -> None:
+        for partition in list(self._unopened):
+            consumer.seek(partition, consumer.start_offset(partition, self._settings.first_start))
+            self._offsets[partition] = ContiguousOffsets()
+            self._unopened.discard(partition)
+            consumer.resume([partition])
+
+    def _give_out(self, *, drain: bool) -> None:
+        """Encode and publish one batch. Its items are finished only when all are on the broker."""
+        if not self._unpublished:
+            self._unpublished = self._batcher.take(time.monotonic(), drain=drain)
+        batch = [item for item in self._unpublished if self._owns(item)]
+        if batch:
+            records = self._records(batch)
+            with self._metrics.timed(STAGE, "publish"):
+                self._producer.produce(records)
+                self._producer.flush()
+            self._metrics.batch.labels(STAGE).observe(len(batch))
+        for item in batch:
+            self._finish(item)
+        self._unpublished = []
+
+    def _records(self, batch: Sequence[Prepared]) -> list[Outgoing]:
+        decoded = [item for item in batch if item.decoded is not None]
+        fingerprints = {}
+        if decoded:
+            begun = time.monotonic()
+            vectors = self._encoder.encode(np.stack([item.decoded.pixels for item in decoded if item.decoded]))
+            biases = self._background.bias(vectors)
+            encode_s = round(time.monotonic() - begun, 4)
+            self._metrics.step.labels(STAGE, "encode").observe(encode_s)
+            for item, vector, bias in zip(decoded, vectors, biases, strict=True):
+                item.timings_s["encode"] = encode_s
+                embedding = encode_embedding(vector)
+                fingerprints[item.source.key] = fingerprint_of(item, embedding, float(bias), self._encoder)
+        return [self._outgoing(item, fingerprints.get(item.source.key)) for item in batch]
+
+    def _outgoing(self, item: Prepared, fingerprint: Fingerprint | None) -> Outgoing:
+        record = fingerprint or item.failure
+        if record is None:
+            raise ValueError(f"upload {item.source.key} was neither decoded nor failed")
+        partition = partition_of(item.raw_tenant, self._fingerprint_partitions)
+        value = record.model_dump_json(exclude_none=True).encode()
+        return Outgoing(self._settings.topics.fingerprints, value, partition=partition, key=item.raw_tenant or None)
+
+    def _finish(self, item: Prepared) -> None:
+        record = item.record
+        self._offsets[record.partition].finish(record.offset)
+        del self._in_flight[record.partition, record.offset]
+        self._in_flight_bytes -= len(record.value or b"")
+
+    def _owns(self, item: Prepared) -> bool:
+        return self._in_flight.get((item.record.partition, item.record.offset)) is item
+
+    def _commit(self, partitions: Sequence[int]) -> None:
+        if self._consumer is None:
+            return
+        due = {p: self._offsets[p].to_commit() for p in partitions if p in self._offsets}
+        offsets = {p: offset for p, offset in due.items() if offset is not None}
+        self._consumer.commit(offsets)
+        for partition, offset in offsets.items():
+            self._offsets[partition].committed(offset)
+
+    def _forget(self, partitions: Sequence[int]) -> None:
+        log.info("gave up uploads partitions %s", sorted(partitions))
+        for partition in partitions:
+            self._unopened.discard(partition)
+            self._offsets.pop(partition, None)
+        for place in [place for place in self._in_flight if place[0] in partitions]:
+            self._in_flight_bytes -= len(self._in_flight.pop(place).record.value or b"")
+
+    def _drain(self, consumer: GroupConsumer) -> None:
+        """Publish what is decoded or comes out within half of the drain time; leave the rest uncommitted."""
+        consumer.pause(list(self._offsets))
+        deadline = time.monotonic() + self._settings.drain_s / 2
+        while self._in_flight and time.monotonic() < deadline:
+            self._health.beat(STAGE)
+            for item in self._preparer.done(BUSY_WAIT_S):
+                self._batcher.add(item, item.byte_count, time.monotonic())
+            try:
+                self._give_out(drain=True)
+                self._commit(list(self._offsets))
+            except StageStopped:
+                raise
+            except DejaviewError as error:
+                log.warning("left undone at shutdown, the next owner does it again: %s", error)
+                return
+
+    def _report(self) -> None:
+        metrics = self._metrics
+        oldest = min((item.record.timestamp_ms for item in self._in_flight.values()), default=0)
+        metrics.oldest.labels(STAGE).set(oldest / 1000)
+        metrics.in_flight.set(len(self._in_flight))
+        metrics.in_flight_bytes.set(self._in_flight_bytes)
+        metrics.decoder_restarts.set(self._preparer.decoder_restarts)
+        if self._preparer.trouble:
+            self._health.unready(f"{STAGE} input", self._preparer.trouble)
+        else:
+            self._health.ready(f"{STAGE} input")
+        if not self._offsets:
+            self._health.unready(f"{STAGE} partitions", "none assigned yet")
+        else:
+            self._health.ready(f"{STAGE} partitions")
+
+
+def fingerprint_of(item: Prepared, embedding: str, bias: float, encoder: Encoder) -> Fingerprint:
+    """The fingerprint of a decoded and encoded upload."""
+    decoded = item.decoded
+    if decoded is None or item.tenant is None or item.upload_id is None:
+        raise ValueError(f"upload {item.source.key} is not decoded")
+    return Fingerprint(
+        source=item.source,
+        source_topic=item.record.topic,
+        upload_timestamp_ms=item.record.timestamp_ms,
+        event_time=item.event_time,
+        traceparent=item.traceparent,
+        tenant=item.tenant,
+        upload_id=item.upload_id,
+        sha256=item.sha256,
+        pdq=decoded.pdq,
+        pdq_quality=decoded.pdq_quality,
+        embedding=embedding,
+        bias=bias,
+        model_id=encoder.model_id,
+        format=decoded.format,
+        width=decoded.width,
+        height=decoded.height,
+        byte_count=item.byte_count,
+        runtime=encoder.runtime,
+        timings_s=item.timings_s,
+    )

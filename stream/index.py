@@ -1,0 +1,226 @@
+"""INDEX: ledger in, rows and links in the index out.
+
+    poll -> does the index still hold what it held? -> insert rows -> append links -> commit offsets (for display)
+
+Where it goes on is the chain's end in the index itself. What a crash repeats is inserted again
+under the same row id, which readers join.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from threading import Event
+
+from schemas.events import decode_embedding
+from stream.backoff import Backoff
+from stream.config import Settings
+from stream.errors import BatchAborted, DejaviewError, IndexUnavailable, StageStopped, TransientError
+from stream.health import Health
+from stream.indexview import check_links
+from stream.kafka import GroupConsumer, LogReader, Record
+from stream.ledger import check_progress, hit_of, parse
+from stream.metrics import Metrics
+from stream.neighbours.protocol import STRONG, Index, Link, Row
+from stream.progress import chain_end, needless, sort_links, strays
+
+log = logging.getLogger("dejaview.index")
+
+STAGE = "index"
+IDLE_WAIT_S = 0.1
+# A search that guarantees it waits for nothing: the first link of a chain vouches for no row.
+EARLIEST_TIMESTAMP = 1 << 18
+
+
+class IndexStage:
+    """The loop. One thread runs it; implements `kafka.Assignment`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        index: Index,
+        reader: LogReader,
+        ledger_topic_id: str,
+        partitions: int,
+        metrics: Metrics,
+        health: Health,
+    ) -> None:
+        self._settings = settings
+        self._index = index
+        self._reader = reader
+        self._ledger_topic_id = ledger_topic_id
+        self._partitions = partitions
+        self._metrics = metrics
+        self._health = health
+        self._backoff = Backoff(settings.index.retry_wait_max_s)
+        self._unopened: set[int] = set()
+        # Per open partition the chain's end: the next link begins there.
+        self._position: dict[int, int] = {}
+        self._timestamp: dict[int, int] = {}
+        self._acknowledged = EARLIEST_TIMESTAMP
+
+    def assigned(self, partitions: Sequence[int]) -> None:
+        log.info("assigned ledger partitions %s", sorted(partitions))
+        self._unopened.update(partitions)
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:
+            self._unopened.discard(partition)
+            self._position.pop(partition, None)
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        self.revoked(partitions)
+
+    def run(self, consumer: GroupConsumer, stop: Event) -> None:
+        """Turn until told to stop.
+
+        Raises:
+            StageStopped: going on would break a promise.
+        """
+        try:
+            while not stop.is_set():
+                self.turn(consumer)
+        finally:
+            self._health.ended(STAGE)
+            consumer.close()
+            self._reader.close()
+
+    def turn(self, consumer: GroupConsumer) -> None:
+        """One turn: at most one batch."""
+        self._health.beat(STAGE)
+        settings = self._settings.ledger_index
+        records = consumer.poll(settings.batch_items_max, IDLE_WAIT_S, settings.batch_wait_s)
+        if self._backoff.waiting():
+            return
+        try:
+            self._open(consumer)
+            if records:
+                self._write(consumer, records)
+            self._backoff.reset()
+            self._health.ready(f"{STAGE} index")
+        except StageStopped:
+            raise
+        except DejaviewError as error:
+            self._start_over(consumer, error)
+        self._report(consumer)
+
+    def _open(self, consumer: GroupConsumer) -> None:
+        """Find the chain's end, clear what lies beyond it, prove the path with a link, and read on from there."""
+        if not self._unopened:
+            return
+        links = self._index.links(None, None, STRONG)
+        for partition in sorted(self._unopened):
+            own = sort_links(links, self._ledger_topic_id, partition, self._partitions)
+            check_links(own.other_ledgers, own.other_counts, self._ledger_topic_id, self._partitions)
+            progress = chain_end(own.own)
+            check_progress(progress, *self._reader.ends(partition))
+            self._index.delete_links(strays(own.own))
+            position = progress.offset if progress is not None else 0
+            self._timestamp[partition] = progress.timestamp if progress is not None else EARLIEST_TIMESTAMP
+            self._prove(self._link(partition, position, position))
+            consumer.start_offset(partition, "earliest")
+            consumer.seek(partition, position)
+            self._position[partition] = position
+            self._unopened.discard(partition)
+            consumer.resume([partition])
+
+    def _prove(self, link: Link) -> None:
+        """The canary: a link written and found through the real path."""
+        self._acknowledged = self._index.append_link(link)
+        found = self._index.links(self._ledger_topic_id, link.ledger_partition, self._acknowledged)
+        if link not in found:
+            raise IndexUnavailable(f"link {link.link_id} was acknowledged by the index and is not found in it")
+
+    def _write(self, consumer: GroupConsumer, records: Sequence[Record]) -> None:
+        by_partition: dict[int, list[Record]] = defaultdict(list)
+        for record in records:
+            if record.partition in self._position:
+                by_partition[record.partition].append(record)
+        with self._metrics.timed(STAGE, "check"):
+            self._check_chains(by_partition)
+        rows = rows_of(records)
+        with self._metrics.timed(STAGE, "insert"):
+            acknowledged = self._index.insert(rows) if rows else None
+        ends = {partition: own[-1].offset + 1 for partition, own in by_partition.items()}
+        with self._metrics.timed(STAGE, "link"):
+            for partition, end in ends.items():
+                self._timestamp[partition] = acknowledged or self._timestamp[partition]
+                self._acknowledged = self._index.append_link(self._link(partition, self._position[partition], end))
+                self._position[partition] = end
+        self._metrics.events.labels(STAGE).inc(len(records))
+        self._metrics.batch.labels(STAGE).observe(len(records))
+        self._metrics.indexed.inc(len(rows))
+        consumer.commit(ends)
+
+    def _check_chains(self, by_partition: Mapping[int, Sequence[Record]]) -> None:
+        """Before every write: an index that was emptied or put back must not look whole again.
+
+        Raises:
+            BatchAborted: a chain does not end where this stage left it: begin again at its end.
+        """
+        links = self._index.links(self._ledger_topic_id, None, self._acknowledged)
+        for partition in by_partition:
+            own = [link for link in links if link.ledger_partition == partition]
+            progress = chain_end(own)
+            if progress is None or progress.offset != self._position[partition]:
+                found = progress.offset if progress is not None else "nothing"
+                raise BatchAborted(
+                    f"the index shows ledger partition {partition} up to {found}, it was written up to "
+                    f"{self._position[partition]}: it was emptied, restored or written by another; going on from there"
+                )
+            old = needless(own)
+            if len(old) > self._settings.ledger_index.links_deleted_at_once:
+                self._index.delete_links(old)
+
+    def _start_over(self, consumer: GroupConsumer, error: DejaviewError) -> None:
+        """Whatever failed, the index itself says where to go on."""
+        log.warning("index stage begins again: %s", error)
+        if isinstance(error, TransientError):
+            self._metrics.index_errors.labels(STAGE).inc()
+            self._health.unready(f"{STAGE} index", str(error))
+            self._backoff.failed()
+        partitions = list(self._position)
+        consumer.pause(partitions)
+        self._unopened.update(partitions)
+        self._position.clear()
+
+    def _link(self, partition: int, start: int, end: int) -> Link:
+        timestamp = self._timestamp[partition]
+        return Link(self._ledger_topic_id, partition, self._partitions, start, end, timestamp)
+
+    def _report(self, consumer: GroupConsumer) -> None:
+        lag = sum(consumer.lag(partition, position) for partition, position in self._position.items())
+        self._metrics.index_lag.set(lag)
+        self._metrics.lag.labels(STAGE).set(lag)
+        if self._unopened or not self._position:
+            self._health.unready(f"{STAGE} partitions", f"open {sorted(self._position)}, waiting {sorted(self._unopened)}")
+        else:
+            self._health.ready(f"{STAGE} partitions")
+
+
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """The index rows of ledger records, each row id once."""
+    rows: dict[str, Row] = {}
+    for record in records:
+        entry = parse(record)
+        hit = hit_of(entry, record.offset)
+        representative = entry.representative
+        if hit is None or representative is None or hit.row_id in rows:
+            continue
+        without_vector = entry.model_copy(update={"representative": None})
+        rows[hit.row_id] = Row(
+            row_id=hit.row_id,
+            tenant=hit.tenant,
+            upload_id=hit.upload_id,
+            sha256=hit.sha256,
+            pdq=hit.pdq,
+            pdq_quality=hit.pdq_quality,
+            bias=hit.bias,
+            verdict=hit.verdict,
+            ledger_partition=record.partition,
+            ledger_offset=record.offset,
+            entry=without_vector.model_dump_json(exclude_none=True),
+            embedding=decode_embedding(representative.embedding),
+        )
+    return list(rows.values())

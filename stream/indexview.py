@@ -1,0 +1,142 @@
+"""What DECIDE knows of INDEX's progress: pins for searches, and whether the index fell back."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from stream.errors import DejaviewError, LedgerGap, PartitionCountChanged
+from stream.neighbours.protocol import STRONG, Index, Link
+from stream.progress import Progress, chain_end, sort_links
+
+
+class IndexFellBack(DejaviewError):
+    """The index shows less than a batch relied on: throw the batch away, rebuild these windows."""
+
+    def __init__(self, partitions: list[int]) -> None:
+        super().__init__(f"the index fell back in ledger partitions {partitions}")
+        self.partitions = partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Searches that guarantee `timestamp` see every row below `offset`; without a timestamp they are `Strong`."""
+
+    offset: int
+    timestamp: int | None
+
+
+_NOTHING = Pin(0, STRONG)
+
+
+class IndexView:
+    """The progress of the owned partitions, by the local clock alone."""
+
+    def __init__(
+        self,
+        index: Index,
+        ledger_topic_id: str,
+        partitions: int,
+        pin_age_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._index = index
+        self._ledger_topic_id = ledger_topic_id
+        self._partitions = partitions
+        self._pin_age_s = pin_age_s
+        self._clock = clock
+        # Per partition (first seen, progress), oldest first: the first is pinned, later ones wait to be old enough.
+        self._seen: dict[int, deque[tuple[float, Progress]]] = {}
+
+    def open(self, partition: int) -> Progress | None:
+        """Read one partition's progress so that nothing written is missed.
+
+        Raises:
+            LedgerGap, PartitionCountChanged: the index belongs to another ledger.
+            IndexUnavailable: no answer.
+        """
+        links = self._index.links(None, None, STRONG)
+        progress = self._progress(links, partition)
+        self._seen[partition] = deque([(self._clock(), progress)] if progress is not None else [])
+        return progress
+
+    def close(self, partition: int) -> None:
+        self._seen.pop(partition, None)
+
+    def refresh(self) -> None:
+        """Read the progress of all open partitions, fast.
+
+        Raises:
+            IndexFellBack: less is there than was seen before (confirmed by a `Strong` read).
+            IndexUnavailable: no answer.
+        """
+        if not self._seen:
+            return
+        if self._note(self._index.links(self._ledger_topic_id, None, STRONG, bounded=True)):
+            fallen = self._note(self._index.links(self._ledger_topic_id, None, STRONG))
+            if fallen:
+                raise IndexFellBack(fallen)
+
+    def pin(self, partition: int) -> Pin:
+        """The newest progress whose guarantee costs no wait, or the one pinned before."""
+        seen = self._seen[partition]
+        now = self._clock()
+        while len(seen) > 1 and now - seen[1][0] >= self._pin_age_s:
+            seen.popleft()
+        return Pin(seen[0][1].offset, seen[0][1].timestamp) if seen else _NOTHING
+
+    def newest(self, partition: int) -> int:
+        """The furthest ledger offset known to be in the index."""
+        seen = self._seen.get(partition)
+        return seen[-1][1].offset if seen else 0
+
+    def _note(self, links: Iterable[Link]) -> list[int]:
+        """Take progress in; returns the partitions that show less than their pin."""
+        by_partition: dict[int, list[Link]] = {partition: [] for partition in self._seen}
+        for link in links:
+            if link.ledger_partition in by_partition:
+                by_partition[link.ledger_partition].append(link)
+        return [p for p, own in by_partition.items() if not self._advance(p, chain_end(own))]
+
+    def _advance(self, partition: int, progress: Progress | None) -> bool:
+        seen = self._seen[partition]
+        if not seen:
+            if progress is not None:
+                seen.append((self._clock(), progress))
+            return True
+        if progress is None or progress.offset < seen[0][1].offset:
+            return False
+        if progress.offset > seen[-1][1].offset:
+            seen.append((self._clock(), progress))
+        return True
+
+    def _progress(self, links: Iterable[Link], partition: int) -> Progress | None:
+        sorted_links = sort_links(links, self._ledger_topic_id, partition, self._partitions)
+        check_links(sorted_links.other_ledgers, sorted_links.other_counts, self._ledger_topic_id, self._partitions)
+        return chain_end(sorted_links.own)
+
+
+def check_links(other_ledgers: list[Link], other_counts: list[Link], ledger_topic_id: str, partitions: int) -> None:
+    """Refuse an index that was built from another ledger.
+
+    Raises:
+        LedgerGap: another topic id. PartitionCountChanged: another number of partitions.
+    """
+    if other_ledgers:
+        raise LedgerGap(
+            f"the index was built from ledger topic id {other_ledgers[0].ledger_topic_id}, this ledger is "
+            f"{ledger_topic_id}: the topic was created anew. Set `index.collection` to a new name, or restore the topic."
+        )
+    if other_counts:
+        raise PartitionCountChanged(
+            f"the index was built with {other_counts[0].partitions} ledger partitions, the topic has {partitions}. "
+            "Tenants would change their judge: go back to the old count, or start new fingerprints and ledger topics "
+            "and a new `index.collection`, and send the uploads again."
+        )
+
+
+def pins_of(view: IndexView, partitions: Iterable[int]) -> Mapping[int, Pin]:
+    """The pins a batch over these partitions searches with."""
+    return {partition: view.pin(partition) for partition in partitions}

@@ -1,0 +1,168 @@
+"""A member of a consumer group, with cooperative rebalancing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from stream.config import Settings
+from stream.errors import StageStopped
+from stream.kafka.client import configuration, option_errors, translate, translated
+from stream.kafka.records import Record, record_of
+
+log = logging.getLogger("dejaview.kafka")
+
+
+class Assignment(Protocol):
+    """What a stage does when partitions come and go. Called from `GroupConsumer.poll` and `close` only."""
+
+    def assigned(self, partitions: Sequence[int]) -> None:
+        """They start paused, with no position: `seek` and `resume` each when it can be worked on."""
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Still owned during the call: the last chance to commit."""
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """Owned by another already: nothing may be committed."""
+
+
+class GroupConsumer:
+    """A member of a consumer group on one topic. One thread uses it."""
+
+    def __init__(self, settings: Settings, group: str, topic: str, assignment: Assignment) -> None:
+        self._topic = topic
+        self._assignment = assignment
+        self._timeout_s = settings.kafka.request_timeout_s
+        self._first_start_latest = False
+        own = {
+            "group.id": f"{settings.kafka.group_prefix}-{group}",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": int(settings.kafka.session_timeout_s * 1000),
+            "receive.message.max.bytes": settings.topics.message_bytes_max + 100_000_000,
+            "fetch.message.max.bytes": 4_000_000,
+            "queued.max.messages.kbytes": 65_536,
+            "fetch.queue.backoff.ms": 20,
+            "fetch.wait.max.ms": 100,
+        }
+        with option_errors():
+            self._consumer = Consumer(configuration(settings, settings.kafka.consumer_options, own))
+        self._consumer.subscribe(
+            [topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, records_max: int, first_wait_s: float, fill_wait_s: float) -> list[Record]:
+        """Up to `records_max` records: waits for a first one, then a moment for more. Runs the assignment's calls.
+
+        Raises:
+            StageStopped: something that no retry mends. Errors that mend themselves are logged.
+        """
+        messages = self._consumer.consume(1, first_wait_s)
+        if messages and records_max > 1:
+            messages += self._consumer.consume(records_max - 1, fill_wait_s)
+        return [record_of(message) for message in messages if self._is_record(message)]
+
+    def group_metadata(self) -> Any:
+        """This member and generation; captured when a batch is formed, it fences the batch."""
+        return self._consumer.consumer_group_metadata()
+
+    def committed(self, partition: int) -> int | None:
+        """The group's stable committed offset: waits for another member's open transaction.
+
+        Raises:
+            BrokerUnavailable: not known in time; ask again.
+        """
+        with translated(f"reading the committed offset of {self._topic} [{partition}]"):
+            (found,) = self._consumer.committed([TopicPartition(self._topic, partition)], timeout=self._timeout_s)
+        if found.error is not None:
+            raise translate(found.error, f"reading the committed offset of {self._topic} [{partition}]")
+        return None if found.offset < 0 else int(found.offset)
+
+    def start_offset(self, partition: int, first_start: str) -> int:
+        """Where to begin: the committed offset, or the first start's policy, committed at once."""
+        committed = self.committed(partition)
+        if committed is not None:
+            return committed
+        low, high = self.watermarks(partition)
+        offset = low if first_start == "earliest" else high
+        self.commit({partition: offset})
+        return offset
+
+    def watermarks(self, partition: int) -> tuple[int, int]:
+        with translated(f"reading the offsets of {self._topic} [{partition}]"):
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=self._timeout_s
+            )
+        return low, high
+
+    def lag(self, partition: int, position: int) -> int:
+        """Records between a position and the last known end (no request)."""
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+        return max(0, high - position) if high >= 0 else 0
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Go on from this offset."""
+        deadline = time.monotonic() + 5.0
+        while True:
+            try:
+                self._consumer.seek(TopicPartition(self._topic, partition, offset))
+                return
+            except KafkaException as exception:
+                # Right after an assignment the fetcher is not started yet and refuses.
+                if exception.args[0].code() != KafkaError._STATE or time.monotonic() > deadline:  # noqa: SLF001
+                    raise translate(exception.args[0], f"seeking {self._topic} [{partition}] to {offset}") from exception
+                time.sleep(0.01)
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
+
+    def resume(self, partitions: Iterable[int]) -> None:
+        self._consumer.resume([TopicPartition(self._topic, p) for p in partitions])
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commit offsets outside of a transaction.
+
+        Raises:
+            BatchAborted: not this member's partitions any more.
+            BrokerUnavailable: not known whether it happened.
+        """
+        if not offsets:
+            return
+        positions = [TopicPartition(self._topic, p, offset) for p, offset in offsets.items()]
+        with translated(f"committing offsets of {self._topic}"):
+            committed = self._consumer.commit(offsets=positions, asynchronous=False)
+        for position in committed or []:
+            if position.error is not None:
+                raise translate(position.error, f"committing offsets of {self._topic}")
+
+    def close(self) -> None:
+        """Leave the group; `revoked` is called for what is owned."""
+        self._consumer.close()
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        mapped = translate(error, f"consuming {self._topic}")
+        if isinstance(mapped, StageStopped):
+            raise mapped
+        log.warning("%s", mapped)
+        return False
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_INVALID) for p in partitions])
+        consumer.pause(partitions)
+        self._assignment.assigned([p.partition for p in partitions])
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assignment.revoked([p.partition for p in partitions])
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assignment.lost([p.partition for p in partitions])

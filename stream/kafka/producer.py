@@ -1,0 +1,108 @@
+"""Producing: idempotent, or in transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from stream.config import Settings
+from stream.errors import BrokerUnavailable
+from stream.kafka.client import configuration, option_errors, translate, translated
+from stream.kafka.records import Outgoing
+
+
+class LogProducer:
+    """An idempotent producer; with a transactional id, a transactional one."""
+
+    def __init__(self, settings: Settings, transactional_id: str | None = None) -> None:
+        self._timeout_s = settings.kafka.request_timeout_s
+        own: dict[str, Any] = {
+            "enable.idempotence": True,
+            "linger.ms": 0,
+            "message.max.bytes": settings.topics.message_bytes_max,
+            "queue.buffering.max.kbytes": 262_144,
+            "delivery.timeout.ms": int(self._timeout_s * 1000),
+        }
+        if transactional_id is not None:
+            own["transactional.id"] = transactional_id
+            own["transaction.timeout.ms"] = int(settings.kafka.transaction_timeout_s * 1000)
+            own["delivery.timeout.ms"] = own["transaction.timeout.ms"]
+        with option_errors():
+            self._producer = Producer(configuration(settings, settings.kafka.producer_options, own))
+        self._failed: KafkaError | None = None
+        if transactional_id is not None:
+            with translated(f"starting transactional id {transactional_id}"):
+                self._producer.init_transactions(self._timeout_s)
+
+    def begin(self) -> None:
+        with translated("beginning a transaction"):
+            self._producer.begin_transaction()
+
+    def produce(self, records: Iterable[Outgoing]) -> None:
+        """Hand records over; `flush` says whether they arrived.
+
+        Raises:
+            BrokerUnavailable: the local queue is full.
+        """
+        for record in records:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    value=record.value,
+                    key=record.key,
+                    headers=record.headers,
+                    partition=record.partition,
+                    on_delivery=lambda error, message, record=record: self._delivered(error, message, record),
+                )
+            except BufferError as error:
+                raise BrokerUnavailable(f"producing to {record.topic}: the local queue is full") from error
+            except KafkaException as exception:
+                raise translate(exception.args[0], f"producing to {record.topic}") from exception
+
+    def flush(self) -> None:
+        """Wait until all that was produced is on the broker.
+
+        Raises:
+            BrokerUnavailable: something is not; a later flush may or may not deliver it.
+            NotPermitted, TopicMissing: the broker refused a record.
+        """
+        left = self._producer.flush(self._timeout_s)
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise translate(failed, "producing")
+        if left:
+            raise BrokerUnavailable(f"{left} records were not acknowledged in {self._timeout_s:g} s")
+
+    def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: Any) -> None:
+        positions = [TopicPartition(topic, p, offset) for p, offset in offsets.items()]
+        with translated("sending offsets to the transaction"):
+            self._producer.send_offsets_to_transaction(positions, group_metadata, self._timeout_s)
+
+    def commit(self) -> None:
+        """Commit the transaction.
+
+        Raises:
+            BatchAborted: it must be aborted.
+            BrokerUnavailable: nobody knows; the ledger does.
+        """
+        with translated("committing a transaction"):
+            self._producer.commit_transaction(self._timeout_s)
+
+    def abort(self) -> None:
+        with translated("aborting a transaction"):
+            self._producer.abort_transaction(self._timeout_s)
+
+    def purge(self) -> None:
+        """Forget what was not delivered."""
+        self._producer.purge()
+        self._producer.flush(0)
+        self._failed = None
+
+    def _delivered(self, error: KafkaError | None, message: Message, record: Outgoing) -> None:
+        if error is not None:
+            self._failed = self._failed or error
+            return
+        record.offset = message.offset()
+        record.partition = message.partition()

@@ -1,0 +1,72 @@
+"""Reading a log from given offsets, outside of any group."""
+
+from __future__ import annotations
+
+import logging
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from stream.config import Settings
+from stream.errors import StageStopped
+from stream.kafka.client import configuration, option_errors, translate, translated
+from stream.kafka.records import Record, record_of
+
+log = logging.getLogger("dejaview.kafka")
+
+
+class LogReader:
+    """Reads partitions of one topic from given offsets, committed records only, outside of any group."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._topic = topic
+        self._timeout_s = settings.kafka.request_timeout_s
+        own = {
+            "group.id": f"{settings.kafka.group_prefix}-reader",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 50,
+            "fetch.queue.backoff.ms": 20,
+        }
+        base = configuration(settings, settings.kafka.consumer_options, own)
+        with option_errors():
+            self._consumer = Consumer({**base, "isolation.level": "read_committed"})
+            # The end of a log with open transactions is its high watermark, which only this level asks for.
+            self._watcher = Consumer({**base, "isolation.level": "read_uncommitted"})
+
+    def ends(self, partition: int) -> tuple[int, int]:
+        """First offset and high watermark, open transactions included."""
+        with translated(f"reading the offsets of {self._topic} [{partition}]"):
+            low, high = self._watcher.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=self._timeout_s
+            )
+        return low, high
+
+    def start(self, partition: int, offset: int) -> None:
+        """Read one partition from here on; what was read before is left."""
+        with translated(f"reading {self._topic} [{partition}]"):
+            self._consumer.assign([TopicPartition(self._topic, partition, offset)])
+
+    def read(self, records_max: int, wait_s: float) -> tuple[list[Record], int | None]:
+        """Records in order, and the offset of the end if it was reached.
+
+        The end moves past a transaction's marker, and is held back by an open transaction.
+        """
+        records: list[Record] = []
+        end = None
+        for message in self._consumer.consume(records_max, wait_s):
+            error = message.error()
+            if error is None:
+                records.append(record_of(message))
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                end = message.offset()
+            else:
+                mapped = translate(error, f"reading {self._topic}")
+                if isinstance(mapped, StageStopped):
+                    raise mapped
+                log.warning("%s", mapped)
+        return records, end
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._watcher.close()

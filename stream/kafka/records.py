@@ -1,0 +1,51 @@
+"""Records and topics as the stages see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A consumed record."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    headers: Headers
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A record to produce; `offset` is known after the flush."""
+
+    topic: str
+    value: bytes
+    headers: Headers = field(default_factory=list)
+    partition: int = -1
+    key: bytes | None = None
+    offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    topic_id: str
+    partitions: int
+
+
+def record_of(message: Message) -> Record:
+    kind, timestamp_ms = message.timestamp()
+    return Record(
+        topic=message.topic() or "",
+        partition=message.partition(),
+        offset=message.offset(),
+        timestamp_ms=0 if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
+        headers=[(name, value or b"") for name, value in message.headers() or []],
+        value=message.value(),
+    )

@@ -1,0 +1,69 @@
+"""What Prometheus sees. Labels are bounded; no tenant, no upload id, no picture's content."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from schemas.events import Reason, VerdictKind
+
+_LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10, 30, 60, 300)
+_STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """All metrics of one process."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        r = {"registry": self.registry}
+        self.events = Counter("dejaview_events", "Records read, by stage.", ["stage"], **r)
+        self.verdicts = Counter("dejaview_verdicts", "Verdicts published, repeats included.", ["verdict"], **r)
+        self.repeats = Counter("dejaview_repeated_verdicts", "Verdicts published again for a sender's repeat.", **r)
+        self.dead_letters = Counter("dejaview_dead_letters", "Dead letters published.", ["reason"], **r)
+        self.dropped = Counter("dejaview_dropped_repeats", "Fingerprints dropped: their upload was judged.", **r)
+        self.latency = Histogram(
+            "dejaview_upload_to_verdict_seconds",
+            "From the upload record's Kafka timestamp to its committed verdict.",
+            buckets=_LATENCY_S,
+            **r,
+        )
+        self.step = Histogram("dejaview_step_seconds", "Time of a step.", ["stage", "step"], buckets=_STEP_S, **r)
+        self.batch = Histogram("dejaview_batch_items", "Items in a batch.", ["stage"], buckets=_BATCH, **r)
+        self.oldest = Gauge(
+            "dejaview_oldest_unjudged_upload_timestamp_seconds",
+            "Kafka timestamp of the oldest upload in a stage's hands (0: none). Its age is time() less this.",
+            ["stage"],
+            **r,
+        )
+        self.in_flight = Gauge("dejaview_in_flight_uploads", "Uploads taken by ENCODE and not committed.", **r)
+        self.in_flight_bytes = Gauge("dejaview_in_flight_bytes", "Bytes of uploads in flight in ENCODE.", **r)
+        self.window_rows = Gauge("dejaview_window_rows", "Rows in the windows of all owned partitions.", **r)
+        self.memory_entries = Gauge("dejaview_memory_entries", "Ledger entries remembered against repeats.", **r)
+        self.index_lag = Gauge("dejaview_index_progress_lag_records", "Ledger records not in the index yet.", **r)
+        self.lag = Gauge("dejaview_consumer_lag_records", "Records behind the end of the topic.", ["stage"], **r)
+        self.index_errors = Counter("dejaview_index_errors", "Failed calls to the index.", ["stage"], **r)
+        self.broker_errors = Counter("dejaview_broker_errors", "Failed calls to Kafka.", ["stage"], **r)
+        self.aborted = Counter("dejaview_aborted_batches", "Batches thrown away and judged again.", ["cause"], **r)
+        self.indexed = Counter("dejaview_indexed_rows", "Rows inserted into the index.", **r)
+        self.decoder_restarts = Gauge("dejaview_decoder_restarts", "Decoder processes replaced.", **r)
+        self.paused = Gauge("dejaview_paused_partitions", "Owned partitions that are not being read.", ["stage"], **r)
+        self.ready = Gauge("dejaview_ready", "1 when /readyz says yes.", **r)
+        self.info = Gauge("dejaview_build_info", "1; the labels say what runs.", ["version", "model_id", "runtime"], **r)
+        for reason in Reason:
+            self.dead_letters.labels(reason)
+        for verdict in VerdictKind:
+            self.verdicts.labels(verdict)
+
+    @contextmanager
+    def timed(self, stage: str, step: str) -> Iterator[None]:
+        """Observe the time of a step, failed or not."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.step.labels(stage, step).observe(time.perf_counter() - begun)

@@ -1,0 +1,110 @@
+"""The only place where a Milvus filter is written.
+
+An empty or clever name in a filter has opened whole collections elsewhere. Here every value is
+matched against its pattern first, none of which allows a quote, a space or an operator; anything
+else is a ValueError and no request is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from schemas.events import TENANT_PATTERN
+from stream.neighbours.protocol import Link
+
+# The tenant of links. No upload can name it: a tenant starts with a letter or a digit.
+LINKS_TENANT = "_links"
+
+_TENANT = re.compile(TENANT_PATTERN)
+_ROW_ID = re.compile(r"[0-9a-f]{32}")
+_TOPIC_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OFFSET_MAX = 2**63 - 1
+
+
+def tenant_rows(tenant: str) -> str:
+    """The rows of one tenant."""
+    return f'tenant == "{checked_tenant(tenant)}"'
+
+
+def ids(row_ids: Sequence[str]) -> str:
+    """The rows of these ids, one at least."""
+    return _one_of(checked_row_id(row_id) for row_id in row_ids)
+
+
+def all_rows() -> str:
+    """The rows of all tenants, for counting: everything but links."""
+    return f'tenant != "{LINKS_TENANT}"'
+
+
+def links_of(ledger_topic_id: str | None, partition: int | None) -> str:
+    """The links of a ledger's partition; None stands for all ledgers, or all partitions."""
+    parts = [f'tenant == "{LINKS_TENANT}"']
+    if ledger_topic_id is not None:
+        parts.append(f'upload_id == "{checked_topic_id(ledger_topic_id)}"')
+    if partition is not None:
+        parts.append(f"ledger_partition == {_checked_number(partition)}")
+    return " and ".join(parts)
+
+
+def link_ids(links: Sequence[Link]) -> str:
+    """These links, one at least."""
+    return _one_of(checked_link_id(link) for link in links)
+
+
+def checked_tenant(tenant: str) -> str:
+    """The tenant itself.
+
+    Raises:
+        ValueError: not a tenant's name.
+    """
+    return _checked(_TENANT, tenant, "tenant")
+
+
+def checked_row_id(row_id: str) -> str:
+    """The row id itself.
+
+    Raises:
+        ValueError: not 32 hex digits.
+    """
+    return _checked(_ROW_ID, row_id, "row id")
+
+
+def checked_topic_id(topic_id: str) -> str:
+    """The topic id itself.
+
+    Raises:
+        ValueError: empty, longer than 64 or with other characters than letters, digits and `._-`.
+    """
+    return _checked(_TOPIC_ID, topic_id, "topic id")
+
+
+def checked_link_id(link: Link) -> str:
+    """The link's primary key, its parts checked.
+
+    Raises:
+        ValueError: a topic id that is none, or numbers that are none.
+    """
+    checked_topic_id(link.ledger_topic_id)
+    for number in (link.ledger_partition, link.start, link.end):
+        _checked_number(number)
+    return link.link_id
+
+
+def _one_of(keys: Iterable[str]) -> str:
+    listed = ", ".join(f'"{key}"' for key in dict.fromkeys(keys))
+    if not listed:
+        raise ValueError("a filter over no ids would be one over nothing or everything; ask for one at least")
+    return f"row_id in [{listed}]"
+
+
+def _checked(pattern: re.Pattern[str], value: str, what: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError(f"not a {what}: {str(value)[:80]!r}")
+    return value
+
+
+def _checked_number(value: int) -> int:
+    if type(value) is not int or not 0 <= value <= _OFFSET_MAX:
+        raise ValueError(f"not a partition or offset: {str(value)[:80]!r}")
+    return value

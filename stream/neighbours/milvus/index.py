@@ -1,0 +1,240 @@
+"""The index in Milvus (a server, or Milvus Lite in a file).
+
+Rows and links lie in one collection, links under a reserved tenant. Writes are inserts, never
+upserts: under a partition key some servers lose upserted rows. Every call names its consistency and
+its timeout; what pymilvus retries by itself stays within about two of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from pymilvus import MilvusClient
+
+from schemas.events import EMBEDDING_SIZE, Vector
+from stream.config import IndexSettings, read_secret
+from stream.errors import IndexUnavailable, SettingError, WrongCollection
+from stream.neighbours import filters
+from stream.neighbours.milvus import collection
+from stream.neighbours.milvus.failures import asking
+from stream.neighbours.protocol import STRONG, TIMESTAMP_MIN, Found, Hit, Link, Row
+from stream.neighbours.rows import (
+    HIT_FIELDS,
+    best_hits,
+    check_guarantee,
+    check_rows,
+    check_vectors,
+    chunks,
+    found_of_record,
+    hit_of_record,
+    in_order,
+    link_of_record,
+    record_of_link,
+    record_of_row,
+    row_chunks,
+)
+
+QUERIES_PER_REQUEST_MAX = 256
+IDS_PER_REQUEST_MAX = 128
+INSERT_BYTES_MAX = 8_000_000  # far below the 64 MB that servers take
+
+# The most a server allows, and always said: without a limit, 2.3.5 answers a query over repeated ids
+# with as many rows as there are different ids, repeats included, and drops the rest (measured). With
+# it, 128 ids may be repeated 128 times each.
+QUERY_ROWS_MAX = 16_384
+
+# A crash inserts rows again, and Milvus drops repeats only after it has counted them.
+_REPEATS = 2
+
+# pymilvus logs every failed call with its traceback; ours are raised, and logged once, by the stage.
+for _name in ("pymilvus", "pymilvus.milvus_client"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+class MilvusIndex:
+    """An `Index` in Milvus. Connects at the first call, and again by itself."""
+
+    def __init__(self, settings: IndexSettings, model_id: str, dimension: int = EMBEDDING_SIZE) -> None:
+        self.collection = collection.collection_name(settings, model_id)
+        self._settings = settings
+        self._model_id = model_id
+        self._dimension = dimension
+        self._limit = settings.neighbours_max * _REPEATS
+        self._search_params = collection.search_params(settings, self._limit)
+        self._client: MilvusClient | None = None
+        self._lock = Lock()
+
+    def prepare(self) -> None:
+        wanted = (self.collection, self._settings)
+        model = (self._model_id, self._dimension)
+        timeout_s = self._settings.timeout_s
+        with asking(self._doing("prepare")):
+            client = self._connected()
+            collection.create(client, *wanted, *model, timeout_s=timeout_s)
+            collection.create_vector_index(client, *wanted, timeout_s=timeout_s)
+            collection.check(client, *wanted, *model, timeout_s=timeout_s)
+            client.load_collection(self.collection, timeout=timeout_s)
+
+    def search(self, tenant: str, vectors: Vector, guarantee: int | None) -> list[list[Hit]]:
+        rows_of_tenant = filters.tenant_rows(tenant)
+        check_guarantee(guarantee)
+        check_vectors(vectors, self._dimension)
+        found: list[list[Hit]] = []
+        for part in chunks(list(np.ascontiguousarray(vectors, dtype=np.float32)), QUERIES_PER_REQUEST_MAX):
+            with asking(self._doing("search")):
+                answers = self._connected().search(
+                    self.collection,
+                    data=list(part),
+                    anns_field=collection.VECTOR_FIELD,
+                    filter=rows_of_tenant,
+                    limit=self._limit,
+                    output_fields=list(HIT_FIELDS),
+                    search_params=self._search_params,
+                    **self._call(guarantee),
+                )
+            if len(answers) != len(part):
+                raise IndexUnavailable(f"{self._doing('search')}: {len(answers)} answers to {len(part)} queries")
+            found.extend(self._hits(tenant, answer) for answer in answers)
+        return found
+
+    def get(self, row_ids: Sequence[str], guarantee: int | None) -> dict[str, Found]:
+        check_guarantee(guarantee)
+        found: dict[str, Found] = {}
+        for part in chunks(row_ids, IDS_PER_REQUEST_MAX):
+            for record in self._query(filters.ids(part), [*HIT_FIELDS, "entry"], self._call(guarantee)):
+                found.setdefault(record["row_id"], found_of_record(record))
+        return found
+
+    def insert(self, rows: Sequence[Row]) -> int:
+        check_rows(rows, self._dimension)
+        parts = row_chunks(rows, INSERT_BYTES_MAX)
+        return max(self._insert([record_of_row(row) for row in part]) for part in parts)
+
+    def append_link(self, link: Link) -> int:
+        return self._insert([record_of_link(link, self._dimension)])
+
+    def links(
+        self, ledger_topic_id: str | None, partition: int | None, guarantee: int | None, *, bounded: bool = False
+    ) -> list[Link]:
+        wanted = filters.links_of(ledger_topic_id, partition)
+        if not bounded:
+            check_guarantee(guarantee)
+        records = self._query(wanted, ["entry"], self._call(guarantee, bounded=bounded))
+        try:
+            return in_order(link_of_record(record) for record in records)
+        except ValueError as error:
+            raise WrongCollection(f"{self._doing('links')}: {error}; another release may have written it") from error
+
+    def delete_links(self, links: Sequence[Link]) -> None:
+        for part in chunks(links, IDS_PER_REQUEST_MAX):
+            wanted = filters.link_ids(part)
+            with asking(self._doing("delete_links")):
+                self._connected().delete(self.collection, filter=wanted, timeout=self._settings.timeout_s)
+
+    def count_rows(self) -> int:
+        with asking(self._doing("count_rows")):
+            records = self._connected().query(
+                self.collection, filter=filters.all_rows(), output_fields=["count(*)"], **self._call(None, bounded=True)
+            )
+        return int(records[0]["count(*)"])
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _connected(self) -> MilvusClient:
+        """The client; connecting is one round trip."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def _connect(self) -> MilvusClient:
+        settings = self._settings
+        options: dict[str, Any] = {}
+        if settings.server_pem is not None:
+            options = {"secure": True, "server_pem_path": str(settings.server_pem)}
+        if settings.embedded:
+            _load_lite()
+        token = read_secret(settings.token, settings.token_file)
+        try:
+            return MilvusClient(settings.uri, token=token, timeout=settings.timeout_s, dedicated=True, **options)
+        except RuntimeError as error:  # Milvus Lite, of the file's name
+            raise SettingError(f"index.uri {settings.uri}: {error}") from error
+
+    def _call(self, guarantee: int | None, *, bounded: bool = False) -> dict[str, Any]:
+        """The timeout and the consistency of a read. Milvus Lite sees everything, and knows no timestamps."""
+        timeout = {"timeout": self._settings.timeout_s}
+        if bounded:
+            return timeout | {"consistency_level": "Bounded"}
+        if guarantee is STRONG or self._settings.embedded:
+            return timeout | {"consistency_level": "Strong"}
+        return timeout | {"consistency_level": "Customized", "guarantee_timestamp": guarantee}
+
+    def _query(self, wanted: str, fields: list[str], call: dict[str, Any]) -> list[dict[str, Any]]:
+        with asking(self._doing("query")):
+            records = list(
+                self._connected().query(
+                    self.collection, filter=wanted, output_fields=fields, limit=QUERY_ROWS_MAX, **call
+                )
+            )
+        if len(records) >= QUERY_ROWS_MAX:
+            raise IndexUnavailable(f"{self._doing('query')}: {QUERY_ROWS_MAX} rows or more, the answer may be cut")
+        return records
+
+    def _insert(self, records: list[dict[str, Any]]) -> int:
+        """Insert records and return the acknowledgement's timestamp.
+
+        MilvusClient.insert drops that timestamp, its handler's insert_rows returns it. A test holds
+        this against the installed pymilvus.
+        """
+        with asking(self._doing("insert")):
+            client = self._connected()
+            result = client._get_connection().insert_rows(
+                self.collection,
+                records,
+                timeout=self._settings.timeout_s,
+                context=client._generate_call_context(),
+            )
+        if result.insert_count != len(records):
+            raise IndexUnavailable(f"{self._doing('insert')}: {result.insert_count} of {len(records)} rows taken")
+        timestamp = _clock_timestamp() if self._settings.embedded else int(result.timestamp)
+        if timestamp < TIMESTAMP_MIN:
+            raise IndexUnavailable(f"{self._doing('insert')}: acknowledged without a timestamp ({timestamp})")
+        return timestamp
+
+    def _hits(self, tenant: str, answer: Any) -> list[Hit]:
+        hits = [hit_of_record({"row_id": hit["row_id"], **hit["entity"]}, hit["distance"]) for hit in answer]
+        if any(hit.tenant != tenant for hit in hits):
+            raise IndexUnavailable(f"{self._doing('search')}: answered with rows of another tenant than {tenant}")
+        return best_hits(hits, self._settings.neighbours_max)
+
+    def _doing(self, what: str) -> str:
+        return f"{what} in collection {self.collection} at {self._settings.uri}"
+
+
+def _clock_timestamp() -> int:
+    """A timestamp for Milvus Lite, which gives none: milliseconds in the place where Milvus has them."""
+    return (time.time_ns() // 1_000_000) * TIMESTAMP_MIN
+
+
+def _load_lite() -> None:
+    """Import Milvus Lite, whose use of pkg_resources warns.
+
+    Raises:
+        SettingError: it is not installed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import milvus_lite.server_manager  # noqa: F401
+        except ImportError as error:
+            raise SettingError("index.uri ends in .db: install dejaview[embedded] for Milvus Lite") from error

@@ -1,0 +1,288 @@
+"""Wiring: settings to stages, stages to threads, signals to a drain."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from threading import Event
+
+from models.background import Background
+from models.calibration import Calibration
+from models.encoder import load_encoder
+from models.manifest import BUILT_IN, read_manifest
+from stream.backoff import Backoff
+from stream.commit import Committer
+from stream.config import Settings
+from stream.decide import DecideStage
+from stream.decision import Rule
+from stream.encode import EncodeStage
+from stream.errors import DejaviewError, NotPermitted, PartitionCountChanged, SettingError, StageStopped, TransientError
+from stream.health import Health, HealthServer
+from stream.incoming import Intake
+from stream.index import IndexStage
+from stream.indexview import IndexView
+from stream.kafka import Admin, GroupConsumer, LogProducer, LogReader, Topic
+from stream.metrics import Metrics
+from stream.neighbours import open_index
+from stream.neighbours.protocol import Index
+from stream.ownership import Ownership
+from stream.prepare import Preparer
+
+log = logging.getLogger("dejaview")
+
+PARTITION_CHECK_S = 30.0
+
+
+class Stage(StrEnum):
+    ENCODE = "encode"
+    DECIDE = "decide"
+    INDEX = "index"
+
+
+ALL_STAGES = tuple(Stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model in use: its id, thresholds and background."""
+
+    model_id: str
+    calibration: Calibration
+    background: Background
+
+
+def load_model(settings: Settings) -> Model:
+    folder = settings.model.weights or BUILT_IN
+    return Model(read_manifest(folder).model_id, Calibration.load(folder), Background.load(folder))
+
+
+class Service:
+    """The chosen stages of one deployment in this process."""
+
+    def __init__(self, settings: Settings, stages: Collection[Stage], *, embedded: bool = False) -> None:
+        """Check what can be checked before anything runs.
+
+        Args:
+            embedded: Kafka is librdkafka's mock cluster.
+
+        Raises:
+            SettingError, TopicMissing, NotPermitted, BrokerUnavailable, ParityFailed: with what to do.
+        """
+        if embedded and settings.delivery != "at_least_once":
+            raise SettingError("delivery exactly_once needs a real broker; the embedded one takes at_least_once only")
+        self.settings = settings
+        self.stages = tuple(stages)
+        self.metrics = Metrics()
+        self.health = Health(settings.health.loop_stall_s)
+        self.model = load_model(settings)
+        self.stop = Event()
+        self.failure: BaseException | None = None
+        self._admin = Admin(settings, embedded=embedded)
+        self._topics = self._describe_topics()
+        self._index = open_index(settings.index, self.model.model_id) if self._needs_index else None
+        self._threads: list[threading.Thread] = []
+        self._server: HealthServer | None = None
+
+    @property
+    def _needs_index(self) -> bool:
+        return Stage.DECIDE in self.stages or Stage.INDEX in self.stages
+
+    def start(self) -> int:
+        """Start the stages; returns the port of /livez, /readyz and /metrics."""
+        for stage in self.stages:
+            self.health.unready(f"{stage} start", "starting")
+            self.health.beat(stage)
+        self._server = HealthServer(self.settings.health, self.health, self.metrics)
+        builders: dict[Stage, Callable[[], Callable[[Event], None]]] = {
+            Stage.ENCODE: self._encode,
+            Stage.DECIDE: self._decide,
+            Stage.INDEX: self._index_stage,
+        }
+        for stage in self.stages:
+            thread = threading.Thread(target=self._run_stage, args=(stage, builders[stage]), name=stage)
+            thread.start()
+            self._threads.append(thread)
+        return self._server.port
+
+    def wait(self) -> None:
+        """Until told to stop, or until a stage fails; watches the partition count."""
+        checked = time.monotonic()
+        while not self.stop.wait(0.2):
+            if time.monotonic() - checked > PARTITION_CHECK_S:
+                self._check_partitions()
+                checked = time.monotonic()
+
+    def close(self) -> bool:
+        """Stop and drain; False when a stage is still not done after `drain_s`."""
+        self.stop.set()
+        deadline = time.monotonic() + self.settings.drain_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        alive = [thread.name for thread in self._threads if thread.is_alive()]
+        if alive:
+            log.error("%s did not end within drain_s (%g s)", ", ".join(alive), self.settings.drain_s)
+        if self._server is not None:
+            self._server.close()
+        if self._index is not None and not alive:
+            self._index.close()
+        return not alive
+
+    def _run_stage(self, stage: Stage, build: Callable[[], Callable[[Event], None]]) -> None:
+        try:
+            run = build()
+            self.health.ready(f"{stage} start")
+            log.info("%s runs", stage)
+            run(self.stop)
+        except BaseException as error:
+            self.failure = self.failure or error
+            self.health.unready(stage, str(error))
+            if not isinstance(error, DejaviewError):
+                log.exception("%s failed", stage)
+        finally:
+            self.stop.set()
+
+    # -- stages
+
+    def _encode(self) -> Callable[[Event], None]:
+        settings = self.settings
+        encoder = load_encoder(settings.model.runtime, settings.model.weights, settings.model.threads)
+        self.metrics.info.labels(package_version(), self.model.model_id, encoder.runtime).set(1)
+        uploads = self._topics[settings.topics.uploads]
+        stage = EncodeStage(
+            settings,
+            LogProducer(settings),
+            Preparer(settings.intake, uploads.topic_id, settings.tenants.allowed),
+            encoder,
+            self.model.background,
+            self._topics[settings.topics.fingerprints].partitions,
+            self.metrics,
+            self.health,
+        )
+        consumer = GroupConsumer(settings, Stage.ENCODE, settings.topics.uploads, stage)
+        return lambda stop: stage.run(consumer, stop)
+
+    def _decide(self) -> Callable[[Event], None]:
+        settings = self.settings
+        fingerprints, ledger = self._topics[settings.topics.fingerprints], self._topics[settings.topics.ledger]
+        index = self._ready_index(Stage.DECIDE)
+        view = IndexView(index, ledger.topic_id, ledger.partitions, settings.decide.pin_age_s)
+        reader = LogReader(settings, settings.topics.ledger)
+        ownership = Ownership(settings.decide, view, reader, self.rule_of)
+        consumer = GroupConsumer(settings, Stage.DECIDE, settings.topics.fingerprints, ownership)
+        ownership.use(consumer)
+        intake = Intake(fingerprints.topic_id, fingerprints.partitions, self.model.model_id, settings.tenants.allowed)
+
+        def make_committer() -> Committer:
+            exactly_once = settings.delivery == "exactly_once"
+            producer = LogProducer(settings, transactional_id(settings) if exactly_once else None)
+            return Committer(settings.topics, settings.delivery, producer, consumer)
+
+        stage = DecideStage(
+            settings, consumer, make_committer, index, view, reader, ownership, intake, self.metrics, self.health
+        )
+        return stage.run
+
+    def _index_stage(self) -> Callable[[Event], None]:
+        settings = self.settings
+        ledger = self._topics[settings.topics.ledger]
+        stage = IndexStage(
+            settings,
+            self._ready_index(Stage.INDEX),
+            LogReader(settings, settings.topics.ledger),
+            ledger.topic_id,
+            ledger.partitions,
+            self.metrics,
+            self.health,
+        )
+        consumer = GroupConsumer(settings, Stage.INDEX, settings.topics.ledger, stage)
+        return lambda stop: stage.run(consumer, stop)
+
+    def rule_of(self, tenant: str) -> Rule:
+        """A tenant's thresholds, or the model's."""
+        own = self.settings.tenants.thresholds.get(tenant)
+        calibration = self.model.calibration
+        return Rule(
+            duplicate_threshold=own.duplicate if own else calibration.duplicate_threshold,
+            review_threshold=own.review if own else calibration.review_threshold,
+            neighbours_max=self.settings.index.neighbours_max,
+            calibration=calibration,
+        )
+
+    def _ready_index(self, stage: Stage) -> Index:
+        """The index, once its collection is there: an index that is away is waited for."""
+        if self._index is None:
+            raise RuntimeError(f"{stage} runs without an index")
+        backoff = Backoff(self.settings.index.retry_wait_max_s)
+        while not self.stop.is_set():
+            self.health.beat(stage)
+            if backoff.waiting():
+                self.stop.wait(0.05)
+                continue
+            try:
+                self._index.prepare()
+            except TransientError as error:
+                self.health.unready(f"{stage} start", str(error))
+                log.warning("%s waits for the index: %s", stage, error)
+                backoff.failed()
+            else:
+                return self._index
+        raise StageStopped("told to stop before the index was there")
+
+    # -- topics
+
+    def _describe_topics(self) -> dict[str, Topic]:
+        names = self.settings.topics
+        needed = [names.uploads, names.fingerprints, names.ledger, *names.verdicts, names.deadletters]
+        topics = self._admin.topics(needed)
+        fingerprints, ledger = topics[names.fingerprints].partitions, topics[names.ledger].partitions
+        if fingerprints != ledger:
+            raise PartitionCountChanged(
+                f"{names.fingerprints} has {fingerprints} partitions and {names.ledger} has {ledger}; a tenant's "
+                "fingerprints and ledger share a partition number, so create both with the same count"
+            )
+        return topics
+
+    def _check_partitions(self) -> None:
+        """A changed count would send tenants to other judges: stop at once."""
+        for name in (self.settings.topics.fingerprints, self.settings.topics.ledger):
+            try:
+                now = self._admin.partitions(name)
+            except TransientError as error:
+                log.warning("partition counts were not checked: %s", error)
+                return
+            except NotPermitted as error:
+                self.failure = error
+                self.stop.set()
+                return
+            if now != self._topics[name].partitions:
+                self.failure = PartitionCountChanged(
+                    f"{name} had {self._topics[name].partitions} partitions at start and has {now} now: tenants would "
+                    "change their judge. Stop all workers; see ARCHITECTURE.md, 'Changing the partition count'."
+                )
+                self.stop.set()
+                return
+
+
+def transactional_id(settings: Settings) -> str:
+    """Stable per instance: a worker that comes back fences what it left behind."""
+    instance = settings.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+    return f"{settings.kafka.group_prefix}-decide-{instance}"
+
+
+def package_version() -> str:
+    try:
+        return version("dejaview")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def parse_stages(names: Sequence[str]) -> tuple[Stage, ...]:
+    """`--stage` values; all stages when there are none."""
+    return tuple(Stage(name) for name in names) or ALL_STAGES

@@ -1,0 +1,257 @@
+"""R6: hostile bytes are refused with the right reason, before they cost anything."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, PngImagePlugin
+
+import stream.intake.decode as module
+from models.preprocess import reduce
+from schemas.events import Reason
+from stream.intake.decode import REASONS, UndecodableError, configure_pillow, decode
+from stream.intake.limits import Limits
+
+LIMITS = Limits(
+    bytes_max=20_000_000, pixels_max=40_000_000, side_max=16_384, cpu_s=2.0, wall_s=10.0, memory_bytes=1_500_000_000
+)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+
+
+@pytest.fixture(autouse=True)
+def pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's limits as in a decoder process, and back afterwards."""
+    for owner, name in (
+        (Image, "MAX_IMAGE_PIXELS"),
+        (ImageFile, "LOAD_TRUNCATED_IMAGES"),
+        (PngImagePlugin, "MAX_TEXT_CHUNK"),
+        (PngImagePlugin, "MAX_TEXT_MEMORY"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    configure_pillow(LIMITS)
+
+
+def photo(width: int = 300, height: int = 200) -> Image.Image:
+    """A smooth, detailed picture."""
+    coarse = np.random.default_rng(5).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def reason(data: bytes) -> str:
+    with pytest.raises(UndecodableError) as caught:
+        decode(data, LIMITS)
+    return caught.value.reason
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of our own making: header, these chunks, end."""
+    header = struct.pack("!IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, body in ((b"IHDR", header), *chunks, (b"IEND", b"")):
+        parts.append(struct.pack("!I", len(body)) + kind + body + struct.pack("!I", zlib.crc32(kind + body)))
+    return b"".join(parts)
+
+
+def jpeg_of_size(width: int, height: int) -> bytes:
+    """A JPEG whose header claims another size."""
+    data = bytearray(encoded(photo(), "JPEG"))
+    place = data.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = struct.pack("!HH", height, width)
+    return bytes(data)
+
+
+def gif_of_size(width: int, height: int) -> bytes:
+    data = bytearray(encoded(photo(), "GIF"))
+    data[6:10] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
+def webp_of_size(width: int, height: int) -> bytes:
+    """An extended WebP whose canvas claims another size."""
+    body = bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    chunks = b"VP8X" + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format(form: str) -> None:
+    """A sound picture becomes pixels and a PDQ. Break: take the format out of `format_of`."""
+    result = decode(encoded(photo(), form), LIMITS)
+    assert (result.format, result.width, result.height) == (form, 300, 200)
+    assert result.pixels.shape == (224, 224, 3)
+    assert result.pixels.dtype == np.uint8
+    assert len(result.pdq) == 64
+    assert set(result.timings_s) == {"decode", "reduce", "pdq"}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (16_384, 1), (3, 2)])
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_thin_and_tiny(form: str, size: tuple[int, int]) -> None:
+    """The smallest and the thinnest pictures decode. Break: let `reduce_for_pdq` round a side to 0."""
+    assert decode(encoded(Image.new("RGB", size, "red"), form), LIMITS).pixels.shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("make", [jpeg_of_size, gif_of_size, webp_of_size, png])
+def test_pixel_bomb(make: object) -> None:
+    """A header of 50,000 x 50,000 is refused unread. Break: check the size after `_load`."""
+    bomb = make(50_000, 50_000)  # type: ignore[operator]
+    assert reason(bomb) == "too_many_pixels"
+
+
+@pytest.mark.parametrize("make", [jpeg_of_size, gif_of_size, webp_of_size, png])
+def test_long_side(make: object) -> None:
+    """A side above the limit is refused even with few pixels. Break: drop the second half of `_check_size`."""
+    assert reason(make(16_385, 2)) == "too_many_pixels"  # type: ignore[operator]
+
+
+def test_webp_is_checked_before_pillow_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libwebp never gets a canvas beyond the limit to allocate. Break: drop the call of `_webp_canvas`."""
+    opened: list[object] = []
+    monkeypatch.setattr(module.Image, "open", lambda *_args, **_options: opened.append(1))
+    assert reason(webp_of_size(16_000, 16_000)) == "too_many_pixels"
+    assert opened == []
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}])
+def test_webp_canvas(options: dict[str, object]) -> None:
+    """Our reading of a WebP header agrees with Pillow's, for all three kinds. Break: forget the `1 +` of VP8L."""
+    for image in (photo(301, 77), photo(301, 77).convert("RGBA")):
+        image.putpixel((0, 0), 0)
+        assert module._webp_canvas(encoded(image, "WEBP", **options)) == (301, 77)
+
+
+def test_first_frame_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GIF of 2,000 frames costs one. Break: read `image.n_frames` in `decode`."""
+    frames = [Image.new("P", (40, 40), number % 7) for number in range(2000)]
+    bomb = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    sought: list[int] = []
+    seek = module.GifImagePlugin.GifImageFile._seek
+    monkeypatch.setattr(
+        module.GifImagePlugin.GifImageFile,
+        "_seek",
+        lambda image, frame, *more: (sought.append(frame), seek(image, frame, *more))[1],
+    )
+    assert decode(bomb, LIMITS).width == 40
+    assert sought == [0]
+
+
+def test_gif_frame_beyond_its_screen() -> None:
+    """A GIF whose frame is larger than its screen is measured by its frame. Break: take the size from the header."""
+    data = bytearray(encoded(photo(), "GIF"))
+    place = data.index(b"\x2c\x00\x00\x00\x00" + struct.pack("<HH", 300, 200))
+    data[place + 5 : place + 9] = struct.pack("<HH", 50_000, 50_000)
+    assert reason(bytes(data)) == "too_many_pixels"
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_text_bomb(kind: bytes) -> None:
+    """A compressed chunk of 100 MB is refused. Break: set `TEXT_CHUNK_BYTES_MAX` to 1 << 30."""
+    head = {b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0", b"iCCP": b"a\0\0"}[kind]
+    sound, bomb = ((kind, head + zlib.compress(bytes(length), 9)) for length in (1000, 100_000_000))
+    pixels = (b"IDAT", zlib.compress(bytes(14)))
+    assert decode(png(2, 2, sound, pixels), LIMITS).width == 2
+    assert reason(png(2, 2, bomb, pixels)) == "bad_image"
+
+
+def test_many_text_chunks() -> None:
+    """So are many chunks below that limit. Break: set `TEXT_BYTES_MAX` to 1 << 30."""
+    packed = zlib.compress(bytes(1_000_000), 9)
+    chunks = [(b"zTXt", b"%d\0\0" % number + packed) for number in range(20)]
+    pixels = (b"IDAT", zlib.compress(bytes(14)))
+    assert decode(png(2, 2, *chunks[:7], pixels), LIMITS).width == 2
+    assert reason(png(2, 2, *chunks, pixels)) == "bad_image"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+def test_truncated(form: str, share: float) -> None:
+    """Half a picture is no picture. Break: set `LOAD_TRUNCATED_IMAGES`."""
+    data = encoded(photo(), form)
+    assert reason(data[: max(14, int(len(data) * share))]) == "bad_image"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(photo(), "BMP"),
+        encoded(photo(), "TIFF"),
+        encoded(photo(), "ICO"),
+        encoded(photo(), "PPM"),
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"<!doctype html><title>404</title>",
+        b"%!PS-Adobe-3.0 EPSF-3.0",
+        b"\0" * 100,
+        b"RIFF\0\0\0\0WAVEfmt ",
+    ],
+)
+def test_other_formats(data: bytes) -> None:
+    """Only the four formats are taken, whatever else Pillow knows. Break: open without `formats`, and guess."""
+    assert reason(data) == "unsupported_format"
+
+
+@pytest.mark.parametrize("magic", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"GIF89a"])
+def test_magic_and_nothing_else(magic: bytes) -> None:
+    """The first bytes of a format do not make a picture. Break: let `_guard` pass SyntaxError on."""
+    assert reason(magic) == "bad_image"
+    assert reason(magic + b"\0" * 100) == "bad_image"
+
+
+def test_empty() -> None:
+    """No bytes are no picture. Break: drop the first check of `format_of`."""
+    assert reason(b"") == "bad_image"
+
+
+def test_messages_hold_no_content() -> None:
+    """A dead letter never quotes the file. Break: put `str(error)` into `_guard`."""
+    secret = b"hunter2"
+    with pytest.raises(UndecodableError) as caught:
+        decode(png(2, 2, (b"acTL", secret), (b"IDAT", secret)), LIMITS)
+    assert "hunter2" not in caught.value.detail
+
+
+def test_large_jpeg_is_decoded_small() -> None:
+    """A large JPEG is decoded scaled, to nearly the same pixels. Break: draft to 32 pixels."""
+    data = encoded(photo(4000, 3000), "JPEG", quality=90)
+    scaled = decode(data, LIMITS).pixels.astype(int)
+    full = reduce(Image.open(io.BytesIO(data))).astype(int)
+    assert np.abs(scaled - full).mean() < 1.0
+
+
+def test_multi_picture_jpeg() -> None:
+    """A phone's multi-picture JPEG is a JPEG. Break: report Pillow's own format name."""
+    data = encoded(photo(), "MPO", save_all=True, append_images=[photo(100, 100)])
+    assert decode(data, LIMITS).format == "JPEG"
+
+
+def test_reasons_are_the_contracts() -> None:
+    """Each reason a decoder gives is one of `Reason`. Break: rename one here or there."""
+    assert {Reason(name) for name in REASONS} == {Reason.BAD_IMAGE, Reason.TOO_MANY_PIXELS, Reason.UNSUPPORTED_FORMAT}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("seed", range(4))
+def test_fuzz(form: str, seed: int) -> None:
+    """Damaged bytes decode or are refused; nothing else is raised. Break: narrow `_guard` to OSError."""
+    chance = random.Random(f"{form}{seed}")
+    exif = Image.Exif()
+    exif[274], exif[306] = 6, "2026:11:21"
+    sound = encoded(photo(64, 48), form, **({} if form == "GIF" else {"exif": exif}))
+    for _ in range(60):
+        data = bytearray(sound)
+        for _ in range(chance.choice((1, 3, 20))):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        try:
+            assert decode(bytes(data), LIMITS).pixels.shape == (224, 224, 3)
+        except UndecodableError as error:
+            assert error.reason in REASONS

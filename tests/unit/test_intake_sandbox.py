@@ -1,0 +1,347 @@
+"""R6: hostile bytes can neither hang nor kill a worker, and cost one dead letter at most."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import stream
+from schemas.events import Reason
+from stream.config import IntakeSettings
+from stream.errors import ItemError, SandboxUnavailable
+from stream.intake.child import COMMAND, DecoderProcess, TimedOutError
+from stream.intake.decode import decode
+from stream.intake.sandbox import DecoderPool, _limits
+
+HOME = Path(stream.__file__).parents[1]
+MakePool = Callable[..., DecoderPool]
+
+# A child that calls `decode_picture` of its own instead of decoding. The limits follow as the last argument.
+OWN = "import os, signal, sys, time\nfrom stream.intake import decoder_child, decode\n{}\n"
+OWN += "sys.exit(decoder_child.main(sys.argv, decode_picture))"
+# A child that says it is ready, takes a request, and answers with `reply`.
+RAW = "import os, sys\nfrom stream.intake import wire\nos.write(1, wire.ready())\nos.read(0, 1 << 16)\n"
+RAW += "H = lambda sequence, kind, length: wire.REPLY.pack(wire.MAGIC, sequence, kind, length)\nos.write(1, {})\n"
+
+# Tells its process id through the queue (a FIFO) at argv[1] and stays, as long as the queue is there.
+HOLD = """def decode_picture(data, limits):
+    if os.path.exists(sys.argv[1]):
+        queue = os.open(sys.argv[1], os.O_WRONLY)
+        os.write(queue, str(os.getpid()).encode())
+        os.close(queue)
+        signal.pause()
+    return decode.decode(data, limits)"""
+
+
+def child(program: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", program, *arguments)
+
+
+def photo(seed: int = 1) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((300, 200)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def gone(pid: int) -> bool:
+    """Wait for the end of a process."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    ended, _, _ = select.select([handle], [], [], 20)
+    os.close(handle)
+    return bool(ended)
+
+
+def failed(pool: DecoderPool, data: bytes | None = None) -> ItemError:
+    with pytest.raises(ItemError) as caught:
+        pool.decode(photo() if data is None else data)
+    return caught.value
+
+
+@pytest.fixture
+def make_pool() -> Iterator[MakePool]:
+    pools = []
+
+    def make(command: tuple[str, ...] = COMMAND, **settings: object) -> DecoderPool:
+        pools.append(DecoderPool(IntakeSettings(**{"decoders": 1, **settings}), command))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "queue"
+    os.mkfifo(path)
+    return path
+
+
+def test_same_as_in_process(make_pool: MakePool) -> None:
+    """Four threads over two processes get what decoding in-process gives, each its own picture. Break: drop `_idle`
+    and use the first slot always.
+    """
+    pool = make_pool(decoders=2)
+    pictures = [photo(seed) for seed in range(40)]
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(pool.decode, pictures))
+    for data, result in zip(pictures, results, strict=True):
+        expected = decode(data, _limits(IntakeSettings()))
+        assert np.array_equal(result.pixels, expected.pixels)
+        assert (result.pdq, result.pdq_quality, result.format) == (expected.pdq, expected.pdq_quality, "JPEG")
+    assert pool.restarts == 0
+
+
+def test_item_errors_leave_the_process_alone(make_pool: MakePool) -> None:
+    """Refused bytes cost a dead letter, not a process. Break: replace the process after `UndecodableError`."""
+    pool = make_pool(bytes_max=100_000)
+    before = pool.pids
+    for data, expected in (
+        (b"", Reason.BAD_IMAGE),
+        (b"<html>", Reason.UNSUPPORTED_FORMAT),
+        (photo()[:500], Reason.BAD_IMAGE),
+        (bytes(100_001), Reason.TOO_LARGE),
+    ):
+        assert failed(pool, data).reason is expected
+    assert pool.decode(photo()).width == 300
+    assert (pool.pids, pool.restarts) == (before, 0)
+
+
+def test_killed_in_flight_is_tried_again(make_pool: MakePool, fifo: Path) -> None:
+    """A process killed while it decodes (the kernel's memory killer, a segmentation fault) costs the picture nothing
+    when the second one manages. Break: raise `DECODER_CRASHED` at the first crash.
+    """
+    pool = make_pool(child(OWN.format(HOLD), str(fifo)))
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(pool.decode, photo())
+        pid = int(fifo.read_bytes())
+        assert not waiting.done()
+        assert pid in pool.pids
+        fifo.unlink()
+        os.kill(pid, signal.SIGKILL)
+        assert waiting.result(20).width == 300
+    assert pool.restarts == 1
+    assert gone(pid)
+
+
+@pytest.mark.parametrize(
+    "end", ["os.kill(os.getpid(), signal.SIGSEGV)", "os.abort()", "os._exit(3)", "raise RuntimeError", "os.close(4)"]
+)
+def test_crash_twice(make_pool: MakePool, end: str) -> None:
+    """A picture that kills each decoder has one dead letter. Break: try for ever, or let `CrashedError` out."""
+    pool = make_pool(child(OWN.format(f"def decode_picture(data, limits): {end}")))
+    assert failed(pool).reason is Reason.DECODER_CRASHED
+    assert pool.restarts == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "b'x' * 100",
+        "H(7, wire.REFUSED, 0)",
+        "H(1, 9, 0)",
+        "H(1, wire.READY, 0)",
+        "H(1, wire.DECODED, 2**32 - 1)",
+        "H(1, wire.DECODED, 5) + bytes(5)",
+        "H(1, wire.DECODED, wire.PIXELS_BYTES + 4) + b'\\0\\x02{}' + bytes(wire.PIXELS_BYTES)",
+        "H(1, wire.DECODED, 200) + bytes(100)",
+        "H(1, wire.REFUSED, 4) + b'{[]}'",
+        "H(1, wire.REFUSED, 36) + b'{\"reason\": \"bad_tenant\", \"detail\":\"\"}'[:36]",
+        "H(1, wire.REFUSED, 2) + b'[]'",
+        "H(1, wire.REFUSED, 4000) + b'[' * 4000",
+    ],
+)
+def test_garbage_counts_as_a_crash(make_pool: MakePool, reply: str) -> None:
+    """A reply that no decoder gives is not believed. Break: skip a check of `wire.py`."""
+    pool = make_pool(child(RAW.format(reply)), decode_wall_s=5)
+    assert failed(pool).reason is Reason.DECODER_CRASHED
+
+
+def test_stopped_process(make_pool: MakePool) -> None:
+    """A process that hangs is killed after the wall time, and the pool works on. Break: wait without a deadline."""
+    pool = make_pool(decode_cpu_s=0.3, decode_wall_s=0.3)
+    pool.decode(photo())
+    (pid,) = pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    start = time.monotonic()
+    assert failed(pool).reason is Reason.DECODE_TIMEOUT
+    assert time.monotonic() - start < 5
+    assert gone(pid)
+    assert pool.restarts == 1
+    assert pool.decode(photo()).width == 300
+
+
+def test_cpu_burner(make_pool: MakePool) -> None:
+    """A picture that burns CPU is stopped by the process's own limit, long before the wall time. Break: drop `_arm`."""
+    burn = "def decode_picture(data, limits):\n    while True: pass"
+    pool = make_pool(child(OWN.format(burn)), decode_cpu_s=0.1, decode_wall_s=60)
+    error = failed(pool)
+    assert error.reason is Reason.DECODE_TIMEOUT
+    assert "CPU" in error.detail
+
+
+def test_cpu_limit_is_per_picture(make_pool: MakePool) -> None:
+    """Earlier pictures do not use up a later one's CPU time. Break: arm once, before the loop."""
+    work = """def decode_picture(data, limits):
+    end = time.process_time() + 0.4
+    while time.process_time() < end: pass
+    raise decode.UndecodableError("bad_image", "done")"""
+    pool = make_pool(child(OWN.format(work)), decode_cpu_s=1)
+    assert [failed(pool).detail for _ in range(6)] == ["done"] * 6
+    assert pool.restarts == 0
+
+
+def test_own_alarm(make_pool: MakePool) -> None:
+    """A hung child ends even if its parent no longer looks. Break: drop `setitimer`."""
+    hang = "def decode_picture(data, limits): signal.pause()"
+    settings = IntakeSettings(decode_cpu_s=0.2, decode_wall_s=0.2)
+    process = DecoderProcess(child(OWN.format(hang)), _limits(settings))
+    process.wait_ready()
+    with pytest.raises(TimedOutError):
+        process.decode(photo())
+    assert gone(process.pid)
+    process.discard()
+
+
+def test_out_of_memory(make_pool: MakePool) -> None:
+    """A picture beyond the address space has a dead letter that names the setting. Break: drop RLIMIT_AS."""
+    file = io.BytesIO()
+    Image.new("L", (8000, 5000)).save(file, "PNG", compress_level=1)
+    error = failed(make_pool(decode_memory_bytes=200_000_000), file.getvalue())
+    assert error.reason is Reason.DECODER_CRASHED
+    assert "decode_memory_bytes" in error.detail
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("/nonexistent/python",),
+        child("raise SystemExit('no such module')"),
+        child("print('hello, this is not the protocol')"),
+    ],
+)
+def test_cannot_start(make_pool: MakePool, command: tuple[str, ...]) -> None:
+    """A sandbox that does not start is nobody's picture's fault. Break: take `NotStartedError` for a crash."""
+    pool = make_pool(command)
+    for _ in range(2):
+        with pytest.raises(SandboxUnavailable):
+            pool.decode(photo())
+
+
+def test_vanished_while_idle(make_pool: MakePool) -> None:
+    """A process that died while idle is replaced before the next picture. Break: drop the look at `alive`."""
+    pool = make_pool()
+    pool.decode(photo())
+    (pid,) = pool.pids
+    os.kill(pid, signal.SIGKILL)
+    assert gone(pid)
+    assert pool.decode(photo()).width == 300
+    assert pool.restarts == 1
+
+
+def test_children_know_no_secret(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A child has neither the parent's environment nor its open files. Break: pass `os.environ`, or `close_fds=False`."""
+    monkeypatch.setenv("DEJAVIEW_INTAKE__S3_SECRET_ACCESS_KEY", "hunter2")
+    look = """def decode_picture(data, limits):
+    files = [os.readlink(f"/proc/self/fd/{n}") for n in range(9) if os.path.lexists(f"/proc/self/fd/{n}")]
+    raise decode.UndecodableError("bad_image", " ".join([*os.environ, *os.environ.values(), *files]))"""
+    with (tmp_path / "private.pem").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        detail = failed(make_pool(child(OWN.format(look)))).detail
+    assert "PYTHONPATH" in detail
+    for secret in ("hunter2", "S3_SECRET", "private.pem"):
+        assert secret not in detail
+
+
+def test_printing_does_no_harm(make_pool: MakePool) -> None:
+    """What a library prints never meets the protocol, however much. Break: leave descriptor 1 as it is."""
+    chatter = """def decode_picture(data, limits):
+    for place in (1, 2):
+        try: os.write(place, b"warning " * 100_000)
+        except BlockingIOError: pass
+    return decode.decode(data, limits)"""
+    pool = make_pool(child(OWN.format(chatter)))
+    for _ in range(3):
+        assert pool.decode(photo()).width == 300
+    assert pool.restarts == 0
+
+
+def test_no_writing(make_pool: MakePool, tmp_path: Path) -> None:
+    """A child cannot write a file. Break: drop RLIMIT_FSIZE."""
+    write = """def decode_picture(data, limits):
+    try: open(sys.argv[1], "w").write("x")
+    except OSError as error: raise decode.UndecodableError("bad_image", type(error).__name__)"""
+    pool = make_pool(child(OWN.format(write), str(tmp_path / "file")))
+    assert failed(pool).detail == "OSError"
+
+
+def test_close_does_not_wait(make_pool: MakePool, fifo: Path) -> None:
+    """Closing ends what is under way, and what waits, with an error that judges nothing. Break: `close` only idle ones."""
+    pool = make_pool(child(OWN.format(HOLD), str(fifo)), decode_wall_s=60)
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(pool.decode, photo()) for _ in range(2)]
+        fifo.read_bytes()
+        pids = pool.pids
+        pool.close()
+        for call in calls:
+            with pytest.raises(SandboxUnavailable):
+                call.result(20)
+    assert all(gone(pid) for pid in pids)
+    with pytest.raises(SandboxUnavailable):
+        pool.decode(photo())
+
+
+def test_children_die_with_their_parent() -> None:
+    """A worker killed with SIGKILL leaves no decoder behind. Break: ignore the end of standard input."""
+    program = (
+        "import os; from stream.config import IntakeSettings; from stream.intake.sandbox import DecoderPool\n"
+        "print(*DecoderPool(IntakeSettings()).pids, flush=True); os.kill(os.getpid(), 9)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(HOME)}
+    result = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=False)  # noqa: S603
+    assert result.returncode == -signal.SIGKILL
+    assert all(gone(int(pid)) for pid in result.stdout.split())
+
+
+def test_late_but_there() -> None:
+    """A reply that is there when a stopped parent wakes up counts, however late. Break: look at the clock first."""
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    DecoderProcess._wait(reader, select.POLLIN, deadline=time.monotonic() - 100)
+    os.read(reader, 1)
+    with pytest.raises(TimedOutError):
+        DecoderProcess._wait(reader, select.POLLIN, deadline=time.monotonic() - 100)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_child_imports_little() -> None:
+    """A decoder process starts without pydantic and the rest of dejaview. Break: import `schemas.events` in `decode.py`."""
+    program = "import stream.intake.decoder_child, sys; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(HOME)}
+    result = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True)  # noqa: S603
+    assert not {b"pydantic", b"schemas.events", b"torch", b"openvino"} & set(result.stdout.split())
+
+
+def test_no_threads_are_left(make_pool: MakePool) -> None:
+    """The pool starts no thread of its own. Break: drain standard error in a thread."""
+    before = threading.active_count()
+    make_pool().decode(photo())
+    assert threading.active_count() == before
