@@ -72,7 +72,7 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m models.export", description="make a weights folder")
     parser.add_argument("--from", dest="checkpoint", type=Path, required=True, help="state_dict saved by torch")
-    parser.add_argument("--to", dest="folder", type=Path, required=True, help="folder to write; its name is the model's")
+    parser.add_argument("--to", dest="folder", type=Path, required=True, help="folder; its name is the model's")
     arguments = parser.parse_args()
     manifest = export(arguments.checkpoint, arguments.folder)
     print(manifest.model_dump_json(indent=2))  # noqa: T201

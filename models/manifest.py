@@ -83,7 +83,7 @@ def verified(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
     for name in names:
         expected = manifest.files.get(name)
         if expected is None:
-            raise SettingError(f"model.weights: {folder / MANIFEST} names no {name}; complete the folder with models.fit")
+            raise SettingError(f"model.weights: {folder / MANIFEST} names no {name}; run models.fit")
         try:
             actual = file_sha256(folder / name)
         except OSError as error:

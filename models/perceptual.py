@@ -25,7 +25,7 @@ def pdq(rgb: NDArray[np.uint8]) -> Pdq:
     Raises:
         ValueError: another shape or type.
     """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+    if rgb.dtype != np.uint8 or rgb.shape[2:] != (3,):
         raise ValueError(f"PDQ takes uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
     bits, quality = pdqhash.compute(np.ascontiguousarray(rgb))
     return Pdq(np.packbits(bits).tobytes().hex(), int(quality))

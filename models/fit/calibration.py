@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,29 +130,45 @@ def threshold(scores: Vector, right: Flags, precision: float) -> float:
     return math.ceil(float(scores[order[enough[-1]]]) * 1e4) / 1e4
 
 
-def isotonic(scores: Vector, right: Flags) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pool adjacent violators: mean score and share of right outcomes of each block, both rising.
+class Block(NamedTuple):
+    """Outcomes of neighbouring scores, pooled: from and to which score, how many, how many of them right."""
+
+    low: float
+    high: float
+    count: int
+    hits: int
+
+
+def isotonic(scores: Vector, right: Flags) -> list[Block]:
+    """Pool adjacent violators: blocks of rising scores whose share of right outcomes rises.
 
     Source: Ayer et al., "An Empirical Distribution Function for Sampling with Incomplete Information" (1955).
     """
-    blocks: list[tuple[int, float, int]] = []
+    blocks: list[Block] = []
     for place in np.argsort(scores, kind="stable"):
-        count, score_sum, hits = 1, float(scores[place]), int(right[place])
-        while blocks and blocks[-1][2] * count >= hits * blocks[-1][0]:
+        score = float(scores[place])
+        block = Block(score, score, 1, int(right[place]))
+        while blocks and blocks[-1].hits * block.count >= block.hits * blocks[-1].count:
             before = blocks.pop()
-            count, score_sum, hits = count + before[0], score_sum + before[1], hits + before[2]
-        blocks.append((count, score_sum, hits))
-    counts, score_sums, hit_counts = (np.array(column, dtype=np.float64) for column in zip(*blocks, strict=True))
-    return score_sums / counts, hit_counts / counts
+            block = Block(before.low, block.high, before.count + block.count, before.hits + block.hits)
+        blocks.append(block)
+    return blocks
 
 
 def table(scores: Vector, right: Flags) -> tuple[list[float], list[float]]:
-    """At most 50 points of the isotonic fit. So many outcomes cannot prove 0 or 1, so neither is claimed."""
-    at, share = isotonic(scores, right)
-    kept = np.unique(np.linspace(0, len(at) - 1, POINTS).round().astype(int))
+    """Both ends of the isotonic fit's blocks, thinned to 50 points.
+
+    This many outcomes cannot prove a probability of 0 or 1, so neither is claimed.
+    """
     never = 1 / len(scores)
-    points = dict(zip(at[kept].round(6).tolist(), share[kept].clip(never, 1 - never).round(6).tolist(), strict=True))
-    return list(points.keys()), list(points.values())
+    ends = {
+        round(score, 6): round(min(max(block.hits / block.count, never), 1 - never), 6)
+        for block in isotonic(scores, right)
+        for score in (block.low, block.high)
+    }
+    points = list(ends.items())
+    kept = np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(int))
+    return [points[place][0] for place in kept], [points[place][1] for place in kept]
 
 
 def _measured(outcomes: Outcomes, duplicate: float, review: float) -> dict[str, float]:

@@ -22,9 +22,8 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One file of a tar: `group` is its folder, `content` its bytes."""
+    """One file of a tar."""
 
-    group: str
     sha256: str
     content: bytes
 
@@ -41,7 +40,7 @@ def read_photos(paths: Iterable[Path]) -> Iterator[Photo]:
                 if file is None:
                     continue
                 content = file.read()
-                yield Photo(Path(member.name).parent.name, hashlib.sha256(content).hexdigest(), content)
+                yield Photo(hashlib.sha256(content).hexdigest(), content)
 
 
 def encode_all(encoder: Encoder, images: Iterable[Image.Image]) -> Vector:

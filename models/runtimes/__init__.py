@@ -13,6 +13,6 @@ def checked(images: Pixels) -> Pixels:
     Raises:
         ValueError: not uint8 [N, 224, 224, 3].
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (SIDE, SIDE, 3):
+    if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE, 3):
         raise ValueError(f"the encoder takes uint8 [N, {SIDE}, {SIDE}, 3], got {images.dtype} {list(images.shape)}")
     return np.ascontiguousarray(images)

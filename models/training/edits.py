@@ -13,6 +13,7 @@ from typing import TypeAlias
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 Edit: TypeAlias = Callable[[Image.Image, Random], Image.Image]
+Slider: TypeAlias = type[ImageEnhance.Brightness | ImageEnhance.Contrast | ImageEnhance.Color]
 
 _WORDS = ("when", "you", "see", "it", "again", "nobody", "look", "at", "this", "monday", "mood", "best", "day", "ever")
 _COLOURS = ("#ffd93b", "#ff5f5f", "#4fb3ff", "#5fd38d", "#ffffff", "#222222")
@@ -52,7 +53,7 @@ def _encoded(file_format: str, quality: int) -> Edit:
     return edit
 
 
-def _enhanced(kind: type[ImageEnhance.Brightness | ImageEnhance.Contrast | ImageEnhance.Color], low: float, high: float) -> Edit:
+def _enhanced(kind: Slider, low: float, high: float) -> Edit:
     """Less (`low`) or more (`high`) of a quality, as an editor's slider does."""
 
     def edit(image: Image.Image, random: Random) -> Image.Image:
@@ -68,7 +69,7 @@ def _mirror(image: Image.Image, _random: Random) -> Image.Image:
 def _aspect(image: Image.Image, random: Random) -> Image.Image:
     """Squeeze one side to 65 to 80 %."""
     share = random.uniform(0.65, 0.8)
-    wide = random.random() < 0.5
+    wide = random.choice((True, False))
     size = (round(image.width * share), image.height) if wide else (image.width, round(image.height * share))
     return image.resize(size, Image.Resampling.BICUBIC)
 
@@ -103,7 +104,7 @@ def _phrase(random: Random, words: int) -> str:
 def _caption(image: Image.Image, random: Random) -> Image.Image:
     """A meme: a white band with a line of text above or below the picture."""
     band = round(image.height * random.uniform(0.12, 0.2))
-    above = random.random() < 0.5
+    above = random.choice((True, False))
     canvas = Image.new("RGB", (image.width, image.height + band), "white")
     canvas.paste(image, (0, band if above else 0))
     middle = (image.width // 2, band // 2 if above else image.height + band // 2)
@@ -123,7 +124,8 @@ def _sticker(image: Image.Image, random: Random) -> Image.Image:
         for eye in (0.3, 0.7):
             left = x + wide * eye
             draw.ellipse((left - wide / 14, y + wide * 0.3, left + wide / 14, y + wide * 0.45), "#222222")
-        draw.arc((x + wide * 0.25, y + wide * 0.35, x + wide * 0.75, y + wide * 0.8), 10, 170, "#222222", wide // 16 + 1)
+        mouth = (x + wide * 0.25, y + wide * 0.35, x + wide * 0.75, y + wide * 0.8)
+        draw.arc(mouth, 10, 170, "#222222", wide // 16 + 1)
     return result
 
 

@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,10 +88,11 @@ class MilvusServer(LocalServer):
     def _is_ready(self) -> bool:
         address = f"http://{LOOPBACK}:{self.ports['health']}/healthz"
         try:
-            with urllib.request.urlopen(address, timeout=_HEALTH_TIMEOUT_S) as answer:  # noqa: S310 - our own server
-                return answer.read().strip() == b"OK"
-        except (urllib.error.URLError, OSError):
+            with urllib.request.urlopen(address, timeout=_HEALTH_TIMEOUT_S) as answer:
+                healthy: bool = answer.read().strip() == b"OK"
+        except OSError:
             return False
+        return healthy
 
     def _settings(self, template: str) -> dict[str, Any]:
         values = {

@@ -18,7 +18,7 @@ def main() -> int:
         fetch_jars()
         fetch_package()
     except LocalError as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr)  # noqa: T201 - a command
         return 1
     return 0
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,9 +90,9 @@ def spawn(command: Sequence[str], folder: Path, log: Path, environment: Mapping[
 
 def _start_time(pid: int) -> str | None:
     """When the process with this pid started, None if there is none (or only a zombie)."""
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         return _start_time_linux(pid)
-    # The format of macOS: no /proc, and `lstart` is exact to the second.
+    # macOS has no /proc; `lstart` is exact to the second.
     answer = subprocess.run(  # noqa: S603
         ["/bin/ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split(maxsplit=1)
@@ -116,7 +116,7 @@ def _start_time_linux(pid: int) -> str | None:
 
 
 def _has_threads(pid: int) -> bool:
-    """Whether threads of a killed process are still ending: the first is a zombie before the last lets go of the ports."""
+    """Whether threads of a killed process are still ending: the first may be a zombie while the last holds ports."""
     try:
         return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except (FileNotFoundError, ProcessLookupError):

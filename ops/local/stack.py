@@ -94,9 +94,7 @@ class LocalStack:
             for name, entry in self._read().items()
         ]
 
-    def _bring_up(
-        self, server: LocalServer, state: dict[str, ServerState], port: int | None, usual_port: int
-    ) -> None:
+    def _bring_up(self, server: LocalServer, state: dict[str, ServerState], port: int | None, usual_port: int) -> None:
         entry = state.get(server.name)
         if entry is not None and entry.process.alive:
             server.port, server.process = entry.port, entry.process

@@ -49,6 +49,10 @@ REASONS = (BAD_IMAGE, TOO_MANY_PIXELS, UNSUPPORTED_FORMAT)
 TEXT_CHUNK_BYTES_MAX = 1 << 20
 TEXT_BYTES_MAX = 8 << 20
 
+# How far into a WebP its width and height reach.
+WEBP_HEADER_BYTES = 30
+WEBP_LOSSLESS_HEADER_BYTES = 25
+
 
 class UndecodableError(Exception):
     """The bytes are no picture that dejaview takes. `reason` is one of `REASONS`."""
@@ -150,12 +154,12 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
     """Width and height from a WebP's first chunk. Source: RFC 9649, sections 2.5 to 2.7."""
-    kind = data[12:16]
-    if len(data) >= 30 and kind == b"VP8X":
+    kind, known = data[12:16], len(data)
+    if kind == b"VP8X" and known >= WEBP_HEADER_BYTES:
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if len(data) >= 30 and kind == b"VP8 ":
+    if kind == b"VP8 " and known >= WEBP_HEADER_BYTES:
         return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
-    if len(data) >= 25 and kind == b"VP8L":
+    if kind == b"VP8L" and known >= WEBP_LOSSLESS_HEADER_BYTES:
         bits = int.from_bytes(data[21:25], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     raise UndecodableError(BAD_IMAGE, "the WebP header is malformed")

@@ -38,8 +38,8 @@ class FileStore:
         for root in roots:
             if not root.is_dir():
                 raise SettingError(f"intake.file_roots names {root}, which is not a folder; create it or remove it")
-        # As written and as resolved: both may stand in a reference.
-        self._roots = [(os.path.abspath(root), os.path.realpath(root)) for root in roots]
+        # As written and as resolved: both may stand in a reference. Without the last slash: "/" is "".
+        self._roots = [(str(root.absolute()).rstrip("/"), os.path.realpath(root).rstrip("/")) for root in roots]
         self._bytes_max = bytes_max
 
     def read(self, uri: str, deadline: Deadline) -> bytes:
@@ -47,7 +47,7 @@ class FileStore:
         path = _path(uri)
         written, root = self._root_of(path)
         try:
-            real = os.path.realpath(os.path.join(root, os.path.relpath(path, written)), strict=True)
+            real = os.path.realpath(root + path.removeprefix(written), strict=True)
             with _opened(root, _inside(real, root)) as descriptor:
                 return self._read(descriptor, deadline)
         except OSError as error:
@@ -57,7 +57,7 @@ class FileStore:
         """The folder, as the path writes it and resolved. By the text alone: nothing elsewhere is looked at."""
         for written, real in self._roots:
             for form in (written, real):
-                if path.startswith(form.rstrip("/") + "/"):
+                if path.startswith(form + "/"):
                     return form, real
         raise ItemError(Reason.URI_REFUSED, "the file is in none of intake.file_roots")
 
@@ -95,9 +95,9 @@ def _inside(real: str, root: str) -> list[str]:
     Raises:
         ItemError: `uri_refused`; a link leads out of the folder.
     """
-    if not real.startswith(root.rstrip("/") + "/"):
+    if not real.startswith(root + "/"):
         raise ItemError(Reason.URI_REFUSED, "the file is in none of intake.file_roots")
-    return real.removeprefix(root).strip("/").split("/")
+    return real.removeprefix(root + "/").split("/")
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def _opened(root: str, names: Sequence[str]) -> Iterator[int]:
 
     Non-blocking, as a queue (FIFO) without a writer would hold us for ever.
     """
-    descriptor = os.open(root, _STEP | os.O_DIRECTORY)
+    descriptor = os.open(root or "/", _STEP | os.O_DIRECTORY)
     try:
         for name in names[:-1]:
             below = os.open(name, _STEP | os.O_DIRECTORY, dir_fd=descriptor)
@@ -121,7 +121,7 @@ def _opened(root: str, names: Sequence[str]) -> Iterator[int]:
 
 
 def _translated(error: OSError, root: str) -> ItemError | StoreUnavailable:
-    if error.errno in _ABSENT and not os.path.isdir(root):
+    if error.errno in _ABSENT and not Path(root or "/").is_dir():
         return StoreUnavailable(f"the folder {root} of intake.file_roots is gone; is it mounted?")
     if error.errno in _ABSENT:
         return ItemError(Reason.URI_NOT_FOUND, "there is no such file")

@@ -60,7 +60,7 @@ def get(target: Target, addresses: Sequence[str], deadline: Deadline, bytes_max:
             connection.settimeout(deadline.left_s())
             connection.sendall(_request(target))
             # HTTPResponse asks a socket for nothing but `makefile`.
-            response = http.client.HTTPResponse(cast(socket.socket, _Reader(connection, deadline)), method="GET")
+            response = http.client.HTTPResponse(cast("socket.socket", _Reader(connection, deadline)), method="GET")
             with response:
                 response.begin()
                 return _answer(response, bytes_max)
@@ -135,8 +135,7 @@ class _Reader:
     def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
         self._raw = _RawReader(connection, deadline)
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        assert mode == "rb"
+    def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self._raw)
 
 

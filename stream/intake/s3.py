@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from schemas.events import Reason
@@ -26,9 +26,6 @@ try:
 except ImportError as error:
     raise SettingError("intake.s3_buckets is set and boto3 is missing: pip install 'dejaview[s3]'") from error
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
 KEY_BYTES_MAX = 1024
 SIGNED_FOR_S = 300
 _CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
@@ -44,6 +41,7 @@ _OURS = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
+_SERVER_ERRORS = range(500, 600)
 _REFUSED = {400, 401, 403, 405}
 
 
@@ -98,7 +96,7 @@ class S3Store:
         return Target(parts.hostname or "", port, f"{parts.path}?{parts.query}", self._tls if secure else None)
 
 
-def _client(settings: IntakeSettings) -> S3Client:
+def _client(settings: IntakeSettings) -> Any:
     key_id = settings.s3_access_key_id.get_secret_value()
     secret = read_secret(settings.s3_secret_access_key, settings.s3_secret_access_key_file)
     if bool(key_id) != bool(secret):
@@ -107,11 +105,8 @@ def _client(settings: IntakeSettings) -> S3Client:
     session = boto3.Session(region_name=settings.s3_region, **own)
     if session.get_credentials() is None:
         raise SettingError("there are no S3 credentials: set intake.s3_access_key_id, or give boto3 some of its own")
-    config = Config(
-        signature_version="s3v4", s3={"addressing_style": "path" if settings.s3_endpoint else "virtual"}
-    )
-    client: S3Client = session.client("s3", endpoint_url=settings.s3_endpoint, config=config)
-    return client
+    config = Config(signature_version="s3v4", s3={"addressing_style": "path" if settings.s3_endpoint else "virtual"})
+    return session.client("s3", endpoint_url=settings.s3_endpoint, config=config)
 
 
 def _translated(answer: Answer) -> ItemError | StoreUnavailable:
@@ -122,4 +117,6 @@ def _translated(answer: Answer) -> ItemError | StoreUnavailable:
         return ItemError(Reason.URI_NOT_FOUND, said)
     if answer.status in _REFUSED and code not in _OURS:
         return ItemError(Reason.URI_REFUSED, said)
-    return StoreUnavailable(said + ("; check intake.s3_region and the credentials" if answer.status < 500 else ""))
+    if answer.status in _SERVER_ERRORS:
+        return StoreUnavailable(said)
+    return StoreUnavailable(f"{said}; check intake.s3_region, the credentials and the clock")

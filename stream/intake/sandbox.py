@@ -71,7 +71,9 @@ class DecoderPool:
             SandboxUnavailable: no process can be started, or the pool is closed.
         """
         if len(data) > self._limits.bytes_max:
-            raise ItemError(Reason.TOO_LARGE, f"{len(data)} bytes are above intake.bytes_max ({self._limits.bytes_max})")
+            raise ItemError(
+                Reason.TOO_LARGE, f"{len(data)} bytes are above intake.bytes_max ({self._limits.bytes_max})"
+            )
         slot = self._idle.get()
         try:
             return self._decode_in(slot, data)

@@ -33,6 +33,8 @@ REFUSED = 2
 SIDE = 224
 PIXELS_BYTES = SIDE * SIDE * 3
 JSON_BYTES_MAX = 4096
+PDQ_QUALITY_MAX = 100
+TIMINGS_MAX = 8
 REPLY_BYTES_MAX = 2 + JSON_BYTES_MAX + PIXELS_BYTES
 
 _PDQ = re.compile(r"[0-9a-f]{64}\Z")
@@ -52,7 +54,7 @@ def read_request_header(header: bytes, limits: Limits) -> tuple[int, int]:
     Raises:
         GarbledError: the parent was interrupted in the middle of a message.
     """
-    if len(header) < REQUEST.size:
+    if len(header) != REQUEST.size:
         raise GarbledError("the request's header")
     magic, sequence, length = REQUEST.unpack(header)
     if magic != MAGIC or length > limits.bytes_max:
@@ -107,7 +109,7 @@ def read_decoded(body: bytes, limits: Limits) -> Decoded:
     fields = _object(body[2:meta_end])
     width, height, quality = (_integer(fields, name) for name in ("width", "height", "pdq_quality"))
     fingerprint, form = _text(fields, "pdq"), _text(fields, "format")
-    within = 0 < min(width, height) and width * height <= limits.pixels_max and 0 <= quality <= 100
+    within = min(width, height) > 0 and width * height <= limits.pixels_max and 0 <= quality <= PDQ_QUALITY_MAX
     if not within or not _PDQ.match(fingerprint) or form not in FORMATS:
         raise GarbledError("the picture's fields")
     pixels = np.frombuffer(body, dtype=np.uint8, offset=meta_end).reshape(SIDE, SIDE, 3)
@@ -153,7 +155,7 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 def _timings(fields: dict[str, Any]) -> dict[str, float]:
     timings = fields.get("timings_s")
-    if not isinstance(timings, dict) or len(timings) > 8:
+    if not isinstance(timings, dict) or len(timings) > TIMINGS_MAX:
         raise GarbledError("timings_s")
     for value in timings.values():
         if type(value) is not float or not math.isfinite(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -11,6 +12,8 @@ from stream.config import Settings
 from stream.errors import BrokerUnavailable, TopicMissing
 from stream.kafka.client import configuration, option_errors, translate, translated
 from stream.kafka.records import Topic
+
+_METADATA_DELAY_S = 2.0
 
 
 class Admin:
@@ -29,8 +32,7 @@ class Admin:
         Raises:
             BrokerUnavailable, TopicMissing (names all that are missing), NotPermitted.
         """
-        known = self._partition_counts()
-        missing = [name for name in names if name not in known]
+        missing = self._missing(names)
         if missing and not self._embedded:
             raise TopicMissing(f"no topic {', '.join(missing)} on {self._servers}; `dejaview topics create` makes them")
         if self._embedded:
@@ -42,6 +44,16 @@ class Admin:
                 topic = future.result()
             described[name] = Topic(str(topic.topic_id), len(topic.partitions))
         return described
+
+    def _missing(self, names: Sequence[str]) -> list[str]:
+        """Topics the broker does not know, also not a moment later: metadata of a new topic takes one to arrive."""
+        deadline = time.monotonic() + _METADATA_DELAY_S
+        while True:
+            known = self._partition_counts()
+            missing = [name for name in names if name not in known]
+            if not missing or self._embedded or time.monotonic() > deadline:
+                return missing
+            time.sleep(0.1)
 
     def partitions(self, name: str) -> int:
         """The number of partitions a topic has now."""

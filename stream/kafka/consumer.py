@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from stream.config import Settings
 from stream.errors import StageStopped
@@ -37,12 +37,13 @@ class GroupConsumer:
         self._topic = topic
         self._assignment = assignment
         self._timeout_s = settings.kafka.request_timeout_s
-        self._first_start_latest = False
+        self._ends: dict[int, int] = {}
         own = {
             "group.id": f"{settings.kafka.group_prefix}-{group}",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
+            "enable.partition.eof": True,
             "isolation.level": "read_committed",
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": int(settings.kafka.session_timeout_s * 1000),
@@ -103,9 +104,9 @@ class GroupConsumer:
         return low, high
 
     def lag(self, partition: int, position: int) -> int:
-        """Records between a position and the last known end (no request)."""
+        """Records between a position and the last known end (no request). Transaction markers at the end do not count."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-        return max(0, high - position) if high >= 0 else 0
+        return max(0, high - max(position, self._ends.get(partition, 0)))
 
     def seek(self, partition: int, offset: int) -> None:
         """Go on from this offset."""
@@ -150,6 +151,9 @@ class GroupConsumer:
         error = message.error()
         if error is None:
             return True
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            self._ends[message.partition()] = message.offset()
+            return False
         mapped = translate(error, f"consuming {self._topic}")
         if isinstance(mapped, StageStopped):
             raise mapped
@@ -157,7 +161,8 @@ class GroupConsumer:
         return False
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_INVALID) for p in partitions])
+        # Offset 0 asks nothing of the broker, and a paused partition fetches nothing; the owner seeks.
+        consumer.incremental_assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
         consumer.pause(partitions)
         self._assignment.assigned([p.partition for p in partitions])
 

@@ -9,6 +9,6 @@ from stream.neighbours.protocol import Index
 def open_index(settings: IndexSettings, model_id: str) -> Index:
     """The index that the settings name, for one model's embeddings. Connects at the first call."""
     # Imported here: pymilvus takes a second to load, and the plain twin needs none of it.
-    from stream.neighbours.milvus import MilvusIndex
+    from stream.neighbours.milvus import MilvusIndex  # noqa: PLC0415
 
     return MilvusIndex(settings, model_id)

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from schemas.events import Vector, VerdictKind
 
-
 # Smaller ones are no time: Milvus reads 0 as "strong or eventual" and 1 as "eventual" (facts).
 TIMESTAMP_MIN = 2**18
 
@@ -68,9 +67,10 @@ class Link:
     """One step of INDEX: the ledger's offsets [start, end) of a partition are in the index.
 
     `timestamp` is the index's acknowledgement of the rows: a search that guarantees it sees them.
+    An empty link (start = end) claims nothing; INDEX writes one at start to prove its path.
 
     Raises:
-        ValueError: no step (start < end), a partition beyond the count, or no real timestamp.
+        ValueError: end before start, a partition beyond the count, or no real timestamp.
     """
 
     ledger_topic_id: str
@@ -81,8 +81,8 @@ class Link:
     timestamp: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start < self.end:
-            raise ValueError(f"a link goes from an offset to a later one, got [{self.start}, {self.end})")
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"a link goes from an offset to the same or a later one, got [{self.start}, {self.end})")
         if not 0 <= self.ledger_partition < self.partitions:
             raise ValueError(f"a link's partition lies below {self.partitions}, got {self.ledger_partition}")
         if self.timestamp < TIMESTAMP_MIN:

@@ -56,7 +56,7 @@ def check_vectors(vectors: Vector, dimension: int) -> None:
     Raises:
         ValueError: not [N, dimension], not finite, or a zero vector.
     """
-    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+    if vectors.shape != (len(vectors), dimension):
         raise ValueError(f"vectors have shape {vectors.shape}, not (N, {dimension})")
     norms = np.linalg.norm(vectors, axis=1)
     if not (np.isfinite(norms).all() and (norms > 0).all()):

@@ -25,7 +25,8 @@ def at_cosine(vector: Vector, cosine: float, seed: int = 1) -> Vector:
     other = unit(10_000 + seed, len(vector))
     other = other - np.dot(other, vector) * vector
     other = other / np.linalg.norm(other)
-    return (cosine * vector + np.sqrt(1 - cosine**2) * other).astype(np.float32)
+    turned: Vector = (cosine * vector + np.sqrt(1 - cosine**2) * other).astype(np.float32)
+    return turned
 
 
 def make_row(number: int, tenant: str = "acme", *, embedding: Vector | None = None, offset: int | None = None) -> Row:
@@ -33,7 +34,7 @@ def make_row(number: int, tenant: str = "acme", *, embedding: Vector | None = No
     return Row(
         row_id=row_id(tenant, sha256),
         tenant=tenant,
-        upload_id=f"upload-{number} \"quoted\" é",
+        upload_id=f'upload-{number} "quoted" é',
         sha256=sha256,
         pdq=hashlib.sha256(f"pdq {number}".encode()).hexdigest(),
         pdq_quality=number % 101,
@@ -46,5 +47,7 @@ def make_row(number: int, tenant: str = "acme", *, embedding: Vector | None = No
     )
 
 
-def make_link(start: int, end: int, *, topic: str = "AbC-_0123456789abcdefg", partition: int = 0, at: int = 2**60) -> Link:
+def make_link(
+    start: int, end: int, *, topic: str = "AbC-_0123456789abcdefg", partition: int = 0, at: int = 2**60
+) -> Link:
     return Link(topic, partition, 12, start, end, at)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +21,15 @@ import pytest
 from stream.config import IndexSettings
 from stream.errors import WrongCollection
 from stream.neighbours.memory import MemoryIndex
+from stream.neighbours.milvus import MilvusIndex, collection
 from stream.neighbours.protocol import STRONG, Index, Link
 from stream.progress import chain_end, needless
 from tests.contract.index_cases import DIMENSION, MODEL, at_cosine, make_link, make_row, unit
-
-pytestmark = pytest.mark.filterwarnings("ignore:pkg_resources")
 
 KINDS = ["memory", "lite", "milvus-hnsw", "milvus-flat"]
 TENANTS = ["acme", "globex", "initech", "a", "A.b_c-d"]
 
 _numbers = itertools.count()
-
 
 
 @pytest.fixture(scope="session")
@@ -66,28 +66,18 @@ def real_settings(request: pytest.FixtureRequest) -> Iterator[IndexSettings]:
         yield settings
 
 
-class opened:  # noqa: N801 - reads as a verb in `with`
+@contextmanager
+def opened(settings: IndexSettings, *, prepare: bool = True) -> Iterator[MilvusIndex]:
     """A Milvus index whose collection is dropped afterwards."""
-
-    def __init__(self, settings: IndexSettings, *, prepare: bool = True) -> None:
-        from stream.neighbours.milvus import MilvusIndex
-
-        self.index = MilvusIndex(settings, MODEL, DIMENSION)
-        self.prepare = prepare
-
-    def __enter__(self) -> Index:
-        if self.prepare:
-            self.index.prepare()
-        return self.index
-
-    def __exit__(self, *_: object) -> None:
-        self.index._connected().drop_collection(self.index.collection, timeout=20)
-        self.index.close()
+    index = milvus(settings)
+    if prepare:
+        index.prepare()
+    yield index
+    index._connected().drop_collection(index.collection, timeout=20)
+    index.close()
 
 
-def milvus(settings: IndexSettings, model_id: str = MODEL, dimension: int = DIMENSION) -> Index:
-    from stream.neighbours.milvus import MilvusIndex
-
+def milvus(settings: IndexSettings, model_id: str = MODEL, dimension: int = DIMENSION) -> MilvusIndex:
     return MilvusIndex(settings, model_id, dimension)
 
 
@@ -140,8 +130,6 @@ def test_rows_are_found_by_id_with_their_entry(index: Index) -> None:
 
 
 def test_a_large_entry_comes_back_whole(index: Index) -> None:
-    from dataclasses import replace
-
     row = replace(make_row(1), entry="é" * 32_767)
     guarantee = index.insert([row])
     assert index.get([row.row_id], guarantee)[row.row_id].entry == row.entry
@@ -218,8 +206,6 @@ def test_a_guarantee_that_is_no_timestamp_is_refused(guarantee: int) -> None:
 
 
 def test_what_cannot_be_a_row_or_query_is_refused(index: Index) -> None:
-    from dataclasses import replace
-
     row = make_row(1)
     for bad in (
         replace(row, tenant="_links"),
@@ -228,7 +214,7 @@ def test_what_cannot_be_a_row_or_query_is_refused(index: Index) -> None:
         replace(row, embedding=np.zeros(DIMENSION, np.float32)),
         replace(row, embedding=np.full(DIMENSION, np.nan, np.float32)),
     ):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"tenant|row id|shape|cosine"):
             index.insert([row, bad])
     with pytest.raises(ValueError, match="one row"):
         index.insert([])
@@ -340,16 +326,21 @@ def test_a_collection_of_another_dimension_model_metric_or_index_is_refused(real
         milvus(real_settings.model_copy(update={"index_type": "IVF_FLAT"})).prepare()
 
 
-def test_a_collection_with_another_metric_or_with_rows_that_expire_is_refused(
+def test_a_collection_with_another_metric_is_refused(
     real_settings: IndexSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stream.neighbours.milvus import collection
-
     with monkeypatch.context() as patch:
         patch.setattr(collection, "METRIC", "L2")
         milvus(real_settings).prepare()
     with pytest.raises(WrongCollection, match="metric"):
         milvus(real_settings).prepare()
+
+
+def test_a_collection_whose_rows_expire_is_refused(request: pytest.FixtureRequest) -> None:
+    with opened(settings_of("milvus-hnsw", request)) as index:
+        index._connected().alter_collection_properties(index.collection, {"collection.ttl.seconds": 3_600}, timeout=20)
+        with pytest.raises(WrongCollection, match="expired"):
+            index.prepare()
 
 
 def test_a_closed_index_opens_again(real_settings: IndexSettings) -> None:

@@ -61,6 +61,7 @@ def test_down_twice_and_the_data_is_there_afterwards(stack: LocalStack) -> None:
     assert "kept" in _topics(addresses.bootstrap)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 127.0.0.2 without being told")
 def test_only_loopback_reaches_kafka(stack: LocalStack) -> None:
     """The broker's port is bound to 127.0.0.1. Break: `listeners` without a host."""
     port = int(stack.up().bootstrap.rpartition(":")[2])
@@ -103,17 +104,21 @@ def test_end_kills_what_ignores_sigterm(tmp_path: Path) -> None:
     """SIGTERM, then SIGKILL: no process is left behind. Break: return after SIGTERM."""
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
     process = spawn([sys.executable, "-c", deaf], tmp_path, tmp_path / "log", {})
-    while "deaf" not in (tmp_path / "log").read_text():
-        assert process.alive
-    process.end(timeout_s=0.2)
-    assert not process.alive
+    try:
+        while "deaf" not in (tmp_path / "log").read_text():
+            assert process.alive
+        process.end(timeout_s=0.2)
+        assert not process.alive
+    finally:
+        process.kill()
 
 
 def test_a_process_of_another_parent_is_known(tmp_path: Path) -> None:
     """`down` in another program than `up` sees the same process. Break: rely on waitpid alone."""
     code = (
         "import sys, pathlib; from ops.local.process import spawn; "
-        "p = spawn([sys.executable, '-c', 'import signal; signal.pause()'], pathlib.Path('.'), pathlib.Path('log'), {}); "
+        "here = pathlib.Path('.'); "
+        "p = spawn([sys.executable, '-c', 'import signal; signal.pause()'], here, here / 'log', {}); "
         "print(p.pid, p.started, sep='|')"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -122,7 +127,10 @@ def test_a_process_of_another_parent_is_known(tmp_path: Path) -> None:
     )
     pid, started = answer.stdout.strip().split("|")
     process = Process(int(pid), started)
-    assert process.alive
-    assert _start_time(process.pid) == started
-    process.end(timeout_s=5)
-    assert not process.alive
+    try:
+        assert process.alive
+        assert _start_time(process.pid) == started
+        process.end(timeout_s=5)
+        assert not process.alive
+    finally:
+        process.kill()

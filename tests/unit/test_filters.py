@@ -19,14 +19,32 @@ from stream.neighbours import filters
 from stream.neighbours.protocol import Link
 from stream.tenants import parse_tenant, row_id
 
-HOSTILE = ["", " ", "*", "%", '"', "'", "a\n", "\na", 'a" or tenant != "', "a' or '1'=='1", "a\\", "a b", "é", "ａ", "a\x00"]
+HOSTILE = [
+    "",
+    " ",
+    "*",
+    "%",
+    '"',
+    "'",
+    "a\n",
+    "\na",
+    'a" or tenant != "',
+    "a' or '1'=='1",
+    "a\\",
+    "a b",
+    "é",
+    "ａ",
+    "a\x00",
+]
 HOSTILE += ["_links", ".a", "-a", "a" * 65, "a" * 100_000, "tenant in []", "{a}", "a]", "\u202ea", "٣"]
 
 # All that a filter may look like.
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 TENANT_FILTER = re.compile(rf'tenant == "{_NAME}"')
 IDS_FILTER = re.compile(r'row_id in \["[0-9a-f]{32}"(, "[0-9a-f]{32}")*\]')
-LINKS_FILTER = re.compile(rf'tenant == "_links"( and upload_id == "[A-Za-z0-9._-]{{1,64}}")?( and ledger_partition == \d+)?')
+LINKS_FILTER = re.compile(
+    r'tenant == "_links"( and upload_id == "[A-Za-z0-9._-]{1,64}")?( and ledger_partition == \d+)?'
+)
 
 
 def only(pattern: re.Pattern[str], make: object, *arguments: object) -> None:

@@ -151,25 +151,9 @@ def test_crash_twice(make_pool: MakePool, end: str) -> None:
     assert pool.restarts == 2
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "b'x' * 100",
-        "H(7, wire.REFUSED, 0)",
-        "H(1, 9, 0)",
-        "H(1, wire.READY, 0)",
-        "H(1, wire.DECODED, 2**32 - 1)",
-        "H(1, wire.DECODED, 5) + bytes(5)",
-        "H(1, wire.DECODED, wire.PIXELS_BYTES + 4) + b'\\0\\x02{}' + bytes(wire.PIXELS_BYTES)",
-        "H(1, wire.DECODED, 200) + bytes(100)",
-        "H(1, wire.REFUSED, 4) + b'{[]}'",
-        "H(1, wire.REFUSED, 36) + b'{\"reason\": \"bad_tenant\", \"detail\":\"\"}'[:36]",
-        "H(1, wire.REFUSED, 2) + b'[]'",
-        "H(1, wire.REFUSED, 4000) + b'[' * 4000",
-    ],
-)
+@pytest.mark.parametrize("reply", ["b'x' * 100", "H(7, wire.REFUSED, 0)", "H(1, wire.READY, 0)"])
 def test_garbage_counts_as_a_crash(make_pool: MakePool, reply: str) -> None:
-    """A reply that no decoder gives is not believed. Break: skip a check of `wire.py`."""
+    """A reply that no decoder gives is a crash (all kinds: `test_intake_wire.py`). Break: let `GarbledError` out."""
     pool = make_pool(child(RAW.format(reply)), decode_wall_s=5)
     assert failed(pool).reason is Reason.DECODER_CRASHED
 
@@ -189,7 +173,9 @@ def test_stopped_process(make_pool: MakePool) -> None:
 
 
 def test_cpu_burner(make_pool: MakePool) -> None:
-    """A picture that burns CPU is stopped by the process's own limit, long before the wall time. Break: drop `_arm`."""
+    """A picture that burns CPU is stopped by the process's own limit, long before the wall time.
+    Break: drop `_arm`.
+    """
     burn = "def decode_picture(data, limits):\n    while True: pass"
     pool = make_pool(child(OWN.format(burn)), decode_cpu_s=0.1, decode_wall_s=60)
     error = failed(pool)
@@ -203,12 +189,12 @@ def test_cpu_limit_is_per_picture(make_pool: MakePool) -> None:
     end = time.process_time() + 0.4
     while time.process_time() < end: pass
     raise decode.UndecodableError("bad_image", "done")"""
-    pool = make_pool(child(OWN.format(work)), decode_cpu_s=1)
-    assert [failed(pool).detail for _ in range(6)] == ["done"] * 6
+    pool = make_pool(child(OWN.format(work)), decode_cpu_s=0.5)
+    assert [failed(pool).detail for _ in range(3)] == ["done"] * 3
     assert pool.restarts == 0
 
 
-def test_own_alarm(make_pool: MakePool) -> None:
+def test_own_alarm() -> None:
     """A hung child ends even if its parent no longer looks. Break: drop `setitimer`."""
     hang = "def decode_picture(data, limits): signal.pause()"
     settings = IntakeSettings(decode_cpu_s=0.2, decode_wall_s=0.2)
@@ -245,8 +231,10 @@ def test_cannot_start(make_pool: MakePool, command: tuple[str, ...]) -> None:
             pool.decode(photo())
 
 
-def test_vanished_while_idle(make_pool: MakePool) -> None:
-    """A process that died while idle is replaced before the next picture. Break: drop the look at `alive`."""
+def test_vanished_while_idle(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that died while idle is replaced before the next picture, which still has two tries.
+    Break: drop the look at `alive`.
+    """
     pool = make_pool()
     pool.decode(photo())
     (pid,) = pool.pids
@@ -254,13 +242,16 @@ def test_vanished_while_idle(make_pool: MakePool) -> None:
     assert gone(pid)
     assert pool.decode(photo()).width == 300
     assert pool.restarts == 1
+    assert caplog.records == []
 
 
 def test_children_know_no_secret(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A child has neither the parent's environment nor its open files. Break: pass `os.environ`, or `close_fds=False`."""
+    """A child has neither the parent's environment nor its open files.
+    Break: pass `os.environ`, or `close_fds=False`.
+    """
     monkeypatch.setenv("DEJAVIEW_INTAKE__S3_SECRET_ACCESS_KEY", "hunter2")
     look = """def decode_picture(data, limits):
-    files = [os.readlink(f"/proc/self/fd/{n}") for n in range(9) if os.path.lexists(f"/proc/self/fd/{n}")]
+    files = [os.readlink(f"/proc/self/fd/{n}") for n in range(99) if os.path.lexists(f"/proc/self/fd/{n}")]
     raise decode.UndecodableError("bad_image", " ".join([*os.environ, *os.environ.values(), *files]))"""
     with (tmp_path / "private.pem").open("w") as file:
         os.set_inheritable(file.fileno(), True)
@@ -286,14 +277,16 @@ def test_printing_does_no_harm(make_pool: MakePool) -> None:
 def test_no_writing(make_pool: MakePool, tmp_path: Path) -> None:
     """A child cannot write a file. Break: drop RLIMIT_FSIZE."""
     write = """def decode_picture(data, limits):
-    try: open(sys.argv[1], "w").write("x")
+    try: os.write(os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY), b"x")
     except OSError as error: raise decode.UndecodableError("bad_image", type(error).__name__)"""
     pool = make_pool(child(OWN.format(write), str(tmp_path / "file")))
     assert failed(pool).detail == "OSError"
 
 
 def test_close_does_not_wait(make_pool: MakePool, fifo: Path) -> None:
-    """Closing ends what is under way, and what waits, with an error that judges nothing. Break: `close` only idle ones."""
+    """Closing ends what is under way, and what waits, with an error that judges nothing.
+    Break: `close` only idle ones.
+    """
     pool = make_pool(child(OWN.format(HOLD), str(fifo)), decode_wall_s=60)
     with ThreadPoolExecutor(2) as threads:
         calls = [threads.submit(pool.decode, photo()) for _ in range(2)]
@@ -315,7 +308,7 @@ def test_children_die_with_their_parent() -> None:
         "print(*DecoderPool(IntakeSettings()).pids, flush=True); os.kill(os.getpid(), 9)"
     )
     environment = {**os.environ, "PYTHONPATH": str(HOME)}
-    result = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=False)  # noqa: S603
+    result = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=False)
     assert result.returncode == -signal.SIGKILL
     assert all(gone(int(pid)) for pid in result.stdout.split())
 
@@ -333,10 +326,12 @@ def test_late_but_there() -> None:
 
 
 def test_child_imports_little() -> None:
-    """A decoder process starts without pydantic and the rest of dejaview. Break: import `schemas.events` in `decode.py`."""
+    """A decoder process starts without pydantic and the rest of dejaview.
+    Break: import `schemas.events` in `decode.py`.
+    """
     program = "import stream.intake.decoder_child, sys; print(*sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(HOME)}
-    result = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True)  # noqa: S603
+    result = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True)
     assert not {b"pydantic", b"schemas.events", b"torch", b"openvino"} & set(result.stdout.split())
 
 

@@ -120,9 +120,10 @@ def _meaning(failure: BaseException) -> type[DejaviewError]:
         return BY_STATUS.get(_status(failure), IndexUnavailable)
     if not isinstance(failure, milvus.MilvusException):
         return IndexUnavailable
-    listed = BY_CLASS.get(type(failure))
-    if listed is not None:
-        return listed
+    return BY_CLASS.get(type(failure)) or _meaning_of_code(failure)
+
+
+def _meaning_of_code(failure: milvus.MilvusException) -> type[DejaviewError]:
     cause = failure.__cause__
     if isinstance(cause, grpc.RpcError):
         return BY_STATUS.get(_status(cause), IndexUnavailable)

@@ -7,10 +7,11 @@ its timeout; what pymilvus retries by itself stays within about two of them.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
@@ -193,17 +194,13 @@ class MilvusIndex:
     def _insert(self, records: list[dict[str, Any]]) -> int:
         """Insert records and return the acknowledgement's timestamp.
 
-        MilvusClient.insert drops that timestamp, its handler's insert_rows returns it. A test holds
-        this against the installed pymilvus.
+        MilvusClient.insert drops that timestamp, its handler's insert_rows returns it; what it does is
+        done here. The contract tests hold this against the installed pymilvus.
         """
         with asking(self._doing("insert")):
             client = self._connected()
-            result = client._get_connection().insert_rows(
-                self.collection,
-                records,
-                timeout=self._settings.timeout_s,
-                context=client._generate_call_context(),
-            )
+            handler, context = client._get_connection(), client._generate_call_context()  # noqa: SLF001
+            result = handler.insert_rows(self.collection, records, timeout=self._settings.timeout_s, context=context)
         if result.insert_count != len(records):
             raise IndexUnavailable(f"{self._doing('insert')}: {result.insert_count} of {len(records)} rows taken")
         timestamp = _clock_timestamp() if self._settings.embedded else int(result.timestamp)
@@ -235,6 +232,6 @@ def _load_lite() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            import milvus_lite.server_manager  # noqa: F401
+            importlib.import_module("milvus_lite.server_manager")
         except ImportError as error:
             raise SettingError("index.uri ends in .db: install dejaview[embedded] for Milvus Lite") from error

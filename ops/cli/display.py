@@ -1,0 +1,69 @@
+"""How settings and untrusted text are shown: no secrets, no control characters."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from rich.console import Console
+from rich.text import Text
+
+from ops.cli.fields import SettingField
+from stream.config import is_secret_option
+
+MASK = "***"
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
+WIDTH_WITHOUT_TERMINAL = 200
+
+
+def shown(value: Any, name: str = "") -> Any:
+    """A setting's value for JSON and tables. An empty secret is shown as empty: it is not set.
+
+    Args:
+        name: of a librdkafka option, if the value is one's.
+    """
+    if isinstance(value, SecretStr):
+        return MASK if value.get_secret_value() else ""
+    if isinstance(value, BaseModel):
+        return {field: shown(getattr(value, field)) for field in type(value).model_fields}
+    if isinstance(value, dict):
+        return {str(key): shown(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return MASK if is_secret_option(name) and isinstance(value, str) else _USER_INFO.sub(f"{MASK}@", str(value))
+
+
+def shown_input(field: SettingField, place: str, value: Any) -> str:
+    """` = VALUE` for an error message, or nothing where it might be or hold a secret."""
+    if field.secret or not isinstance(value, str | bool | int | float):
+        return ""
+    if place == field.name and field.structured:
+        return ""
+    return f" = {plain(str(shown(value, place.removeprefix(field.name))))}"
+
+
+def text_of(value: Any) -> str:
+    """A shown value on one line."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def plain(text: str) -> str:
+    """Text from outside without what could steer a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def cell(value: Any, style: str = "") -> Text:
+    """A table cell; square brackets in it are no markup."""
+    return Text(plain(text_of(value)), style=style)
+
+
+def console() -> Console:
+    """For tables on stdout, wide when it is no terminal."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)

@@ -1,0 +1,233 @@
+"""Promise: every way in which pymilvus and gRPC can fail has a meaning of ours, none of them an empty
+answer; one that a new release adds fails this test instead of reaching production.
+
+Breaks that these tests catch, each tried: any line taken out of `BY_CLASS`, `BY_STATUS` or `BY_CODE`;
+`asking` without grpc.RpcError; the check of the number of answers, or of their tenant, removed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from pymilvus import exceptions
+
+from stream.config import IndexSettings
+from stream.errors import DejaviewError, IndexUnavailable, NotPermitted, SettingError, StageStopped
+from stream.neighbours.milvus import MilvusIndex, failures
+from stream.neighbours.milvus.failures import asking, translate
+from tests.contract.index_cases import DIMENSION, MODEL, make_link, make_row, unit
+
+CLASSES = [
+    one for _, one in inspect.getmembers(exceptions, inspect.isclass) if issubclass(one, exceptions.MilvusException)
+]
+
+
+class Rpc(grpc.RpcError):
+    def __init__(self, status: grpc.StatusCode) -> None:
+        super().__init__()
+        self.status = status
+
+    def code(self) -> grpc.StatusCode:
+        return self.status
+
+    def details(self) -> str:
+        return "said the server"
+
+
+def test_every_exception_of_pymilvus_has_a_meaning() -> None:
+    assert len(CLASSES) > 20
+    assert set(CLASSES) == set(failures.BY_CLASS)
+
+
+def test_every_exception_class_of_that_module_is_a_milvus_exception_or_known() -> None:
+    """A new root beside MilvusException would pass `asking` untranslated."""
+    roots = {
+        name
+        for name, one in inspect.getmembers(exceptions, inspect.isclass)
+        if one.__module__ == exceptions.__name__ and not issubclass(one, exceptions.MilvusException)
+    }
+    assert roots == {"ErrorCode", "ExceptionsMessage"}
+
+
+def test_every_grpc_status_has_a_meaning() -> None:
+    assert set(grpc.StatusCode) == set(failures.BY_STATUS)
+
+
+def test_every_code_of_pymilvus_has_a_meaning() -> None:
+    assert set(exceptions.ErrorCode) <= set(failures.BY_CODE)
+
+
+@pytest.mark.parametrize("one", CLASSES, ids=lambda one: one.__name__)
+def test_exceptions_become_ours(one: type[exceptions.MilvusException]) -> None:
+    error = translate(one(message="said Milvus"), "search in x at y")
+    assert isinstance(error, IndexUnavailable | SettingError | StageStopped)
+    assert str(error).startswith("search in x at y: ")
+    assert "said Milvus" in str(error)
+
+
+@pytest.mark.parametrize("status", list(grpc.StatusCode), ids=lambda status: status.name)
+def test_statuses_become_ours_however_pymilvus_wraps_them(status: grpc.StatusCode) -> None:
+    plain = translate(Rpc(status), "x")
+    wrapped = exceptions.MilvusException(message="Fail connecting")
+    wrapped.__cause__ = Rpc(status)
+    after_retries = exceptions.MilvusException(status, "Retry timeout")
+    itself = exceptions.MilvusException(status, "raise e from e")
+    itself.__cause__ = itself
+    kinds = {type(translate(failure, "x")) for failure in (wrapped, after_retries, itself)}
+    assert kinds == {type(plain)} == {failures.BY_STATUS[status]}
+    assert status.name in str(plain)
+
+
+@pytest.mark.parametrize(
+    ("failure", "meaning"),
+    [
+        (Rpc(grpc.StatusCode.UNAVAILABLE), IndexUnavailable),
+        (Rpc(grpc.StatusCode.DEADLINE_EXCEEDED), IndexUnavailable),
+        (Rpc(grpc.StatusCode.UNAUTHENTICATED), NotPermitted),
+        (Rpc(grpc.StatusCode.UNIMPLEMENTED), StageStopped),
+        (exceptions.MilvusException(100, "collection not found"), IndexUnavailable),
+        (exceptions.MilvusException(101, "collection not loaded"), IndexUnavailable),
+        (exceptions.MilvusException(8, "rate limit"), IndexUnavailable),
+        (exceptions.MilvusException(65535, "whatever 2.3 says"), IndexUnavailable),
+        (exceptions.MilvusException(99_999, "a code nobody has seen"), IndexUnavailable),
+        (exceptions.MilvusException(1100, "invalid parameter"), StageStopped),
+        (exceptions.MilvusException(1401, "privilege"), NotPermitted),
+        (exceptions.ParamError(message="our bug"), StageStopped),
+        (exceptions.ConnectionConfigException(message="uri"), SettingError),
+        (grpc.FutureTimeoutError(), IndexUnavailable),
+        (ConnectionResetError("peer"), IndexUnavailable),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or f"{type(value).__name__}",
+)
+def test_what_failures_mean(failure: BaseException, meaning: type[DejaviewError]) -> None:
+    with pytest.raises(meaning) as raised, asking("get in x"):
+        raise failure
+    assert raised.type is meaning
+    assert raised.value.__cause__ is failure
+
+
+def test_a_bug_that_pymilvus_wraps_stops_the_stage_and_a_closed_channel_does_not() -> None:
+    for cause, meaning in (
+        (TypeError("no such argument"), StageStopped),
+        (ValueError("Cannot invoke RPC on closed channel!"), IndexUnavailable),
+    ):
+        wrapped = exceptions.MilvusException(message="Unexpected error")
+        wrapped.__cause__ = cause
+        assert type(translate(wrapped, "x")) is meaning
+
+
+def test_our_own_errors_pass_untouched() -> None:
+    for error in (ValueError("ours"), IndexUnavailable("ours"), KeyError("ours")):
+        with pytest.raises(type(error)) as raised, asking("x"):
+            raise error
+        assert raised.value is error
+
+
+def test_messages_are_one_short_line() -> None:
+    text = str(translate(exceptions.MilvusException(message="line\n" * 10_000), "x"))
+    assert "\n" not in text
+    assert len(text) < 400
+
+
+class Hit(dict[str, Any]):
+    """What pymilvus gives for a hit."""
+
+
+class FakeClient:
+    """A client whose answers are complete but for one thing."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+
+    def search(self, *_: Any, **__: Any) -> Any:
+        return self.answers["search"]
+
+    def query(self, *_: Any, **__: Any) -> Any:
+        return self.answers["query"]
+
+    def _generate_call_context(self) -> None:
+        return None
+
+    def _get_connection(self) -> Any:
+        return self
+
+    def insert_rows(self, *_: Any, **__: Any) -> Any:
+        return self.answers["insert"]
+
+
+class Acknowledgement:
+    def __init__(self, insert_count: int, timestamp: int) -> None:
+        self.insert_count = insert_count
+        self.timestamp = timestamp
+
+
+def index_that_answers(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> MilvusIndex:
+    index = MilvusIndex(IndexSettings(uri="http://127.0.0.1:1"), MODEL, DIMENSION)
+    monkeypatch.setattr(index, "_connected", lambda: FakeClient(**answers))
+    return index
+
+
+def test_fewer_answers_than_queries_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = index_that_answers(monkeypatch, search=[[]])
+    with pytest.raises(IndexUnavailable, match="1 answers to 2 queries"):
+        index.search("acme", np.stack([unit(1), unit(2)]), None)
+
+
+def test_another_tenants_row_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = make_row(1, "globex")
+    entity = {name: getattr(row, name) for name in ("tenant", "upload_id", "sha256", "pdq", "pdq_quality", "bias")}
+    entity |= {"verdict": "unique", "ledger_offset": 1}
+    index = index_that_answers(monkeypatch, search=[[{"row_id": row.row_id, "distance": 0.5, "entity": entity}]])
+    with pytest.raises(IndexUnavailable, match="another tenant"):
+        index.search("acme", unit(1)[None], None)
+
+
+def test_an_answer_that_may_be_cut_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = index_that_answers(monkeypatch, query=[{"entry": "{}"}] * 16_384)
+    with pytest.raises(IndexUnavailable, match="cut"):
+        index.links(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("count", "timestamp", "says"), [(1, 2**60, "1 of 2"), (2, 0, "timestamp"), (2, 1, "timestamp")]
+)
+def test_an_insert_that_took_less_or_has_no_timestamp_failed(
+    monkeypatch: pytest.MonkeyPatch, count: int, timestamp: int, says: str
+) -> None:
+    index = index_that_answers(monkeypatch, insert=Acknowledgement(count, timestamp))
+    with pytest.raises(IndexUnavailable, match=says):
+        index.insert([make_row(1), make_row(2)])
+
+
+def test_a_link_of_an_unknown_form_stops_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    for entry in ("", "{}", "[]", '{"start": 5}', '{"start": 5, "end": 5}'):
+        index = index_that_answers(monkeypatch, query=[{"entry": entry}])
+        with pytest.raises(StageStopped, match="link"):
+            index.links(None, None, None)
+
+
+def test_an_address_that_is_none_is_a_setting_to_correct() -> None:
+    index = MilvusIndex(IndexSettings(uri="nonsense://x"), MODEL, DIMENSION)
+    with pytest.raises(SettingError, match=r"index\.uri"):
+        index.prepare()
+
+
+def test_nobody_at_the_address_is_unavailable_for_every_call() -> None:
+    index = MilvusIndex(IndexSettings(uri="http://127.0.0.1:1", timeout_s=1), MODEL, DIMENSION)
+    calls = [
+        index.prepare,
+        lambda: index.search("acme", unit(1)[None], None),
+        lambda: index.get([make_row(1).row_id], None),
+        lambda: index.insert([make_row(1)]),
+        lambda: index.append_link(make_link(0, 1)),
+        lambda: index.links(None, None, None),
+        lambda: index.delete_links([make_link(0, 1)]),
+        index.count_rows,
+    ]
+    for call in calls:
+        with pytest.raises(IndexUnavailable):
+            call()

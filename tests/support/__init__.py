@@ -1,0 +1,1 @@
+"""What several tests build: pictures, fingerprints, an offline judge."""

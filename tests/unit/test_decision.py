@@ -1,0 +1,127 @@
+"""A verdict is a function of the item, the candidates and the thresholds, and of nothing else."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.events import Evidence, VerdictKind
+from stream.decision import Item, judge, score_of
+from tests.support.made import DUPLICATE, REVIEW, RULE, hit, item
+
+similarities = st.floats(-1, 1, allow_nan=False)
+biases = st.floats(0, 0.6, allow_nan=False)
+candidates = st.lists(
+    st.builds(
+        lambda similarity, bias, offset, name: hit(similarity, bias=bias, offset=offset, name=name),
+        similarities,
+        biases,
+        st.integers(0, 10**6),
+        st.sampled_from("abcdefgh"),
+    ),
+    max_size=12,
+)
+
+
+def exact(made: Item, **changes: object) -> object:
+    return hit(0.3, row_id=made.row_id, sha256=made.sha256, **changes)  # type: ignore[arg-type]
+
+
+def test_no_candidate_is_unique_without_a_score() -> None:
+    """Nothing near means unique, and no number is made up for it. Break: default the score to 0."""
+    verdict = judge(item(), [], RULE)
+    assert (verdict.verdict, verdict.score, verdict.margin, verdict.match) == (VerdictKind.UNIQUE, None, None, None)
+    assert verdict.confidence == 0
+
+
+@pytest.mark.parametrize(
+    ("similarity", "kind"),
+    [
+        (DUPLICATE, VerdictKind.DUPLICATE),
+        (DUPLICATE - 0.0001, VerdictKind.REVIEW),
+        (REVIEW, VerdictKind.REVIEW),
+        (REVIEW - 0.0001, VerdictKind.UNIQUE),
+        (1.0, VerdictKind.DUPLICATE),
+    ],
+)
+def test_thresholds_belong_to_the_upper_verdict(similarity: float, kind: VerdictKind) -> None:
+    """At or above a threshold counts. Break: `>` for `>=` in `_kind`."""
+    assert judge(item(), [hit(similarity)], RULE).verdict is kind
+
+
+def test_score_takes_half_of_both_biases_away() -> None:
+    """score = similarity - (bias(x) + bias(row)) / 2. Break: leave one bias out of `score_of`."""
+    verdict = judge(item(bias=0.2), [hit(0.9, bias=0.1)], RULE)
+    assert verdict.score == pytest.approx(0.75)
+    assert verdict.similarity == pytest.approx(0.9)
+    assert verdict.margin == pytest.approx(-0.05)
+    assert verdict.verdict is VerdictKind.REVIEW
+
+
+def test_the_same_bytes_are_a_duplicate_whatever_the_search_says() -> None:
+    """R2: an exact copy has score and confidence 1. Break: drop `best.exact` from `_kind`."""
+    made = item(bias=0.9)
+    verdict = judge(made, [exact(made), hit(0.99, name="other")], RULE)  # type: ignore[list-item]
+    assert verdict.verdict is VerdictKind.DUPLICATE
+    assert (verdict.score, verdict.confidence) == (1.0, 1.0)
+    assert Evidence.EXACT in verdict.evidence
+
+
+def test_ties_go_to_the_earlier_row() -> None:
+    """Two equal matches: the older one. Break: drop the ledger offset from `_Ranked.order`."""
+    late, early = hit(0.9, name="late", offset=9), hit(0.9, name="early", offset=3)
+    for order in ([late, early], [early, late]):
+        match = judge(item(), order, RULE).match
+        assert match is not None
+        assert match.upload_id == "early"
+
+
+def test_a_candidate_of_another_tenant_is_refused() -> None:
+    """R11: nothing is said about another tenant's picture. Break: drop the check in `_rank`."""
+    with pytest.raises(ValueError, match="tenant"):
+        judge(item(), [hit(0.99, tenant="other")], RULE)
+
+
+def test_perceptual_evidence_needs_two_detailed_pictures() -> None:
+    """PDQ speaks only where both pictures have detail enough. Break: drop PDQ_QUALITY_MIN."""
+    made = item(pdq="0" * 64, pdq_quality=100)
+    near = hit(0.5, pdq="0" * 63 + "1", pdq_quality=100)
+    assert judge(made, [near], RULE).evidence == [Evidence.PERCEPTUAL]
+    flat = hit(0.5, pdq="0" * 63 + "1", pdq_quality=10)
+    assert judge(made, [flat], RULE).evidence == []
+    far = hit(0.5, pdq="0" * 55 + "f" * 9, pdq_quality=100)
+    assert judge(made, [far], RULE).evidence == []
+
+
+@given(candidates, st.randoms(use_true_random=False))
+def test_order_and_repetition_of_candidates_do_not_matter(hits: list, rng: random.Random) -> None:  # type: ignore[type-arg]
+    """The window and the index may both know a row, in any order. Break: take the last hit in `join`."""
+    made = item()
+    shuffled = hits * 2
+    rng.shuffle(shuffled)
+    assert judge(made, shuffled, RULE) == judge(made, hits, RULE)
+
+
+@given(candidates, similarities, biases)
+def test_one_more_candidate_never_lowers_the_verdict(hits: list, similarity: float, bias: float) -> None:  # type: ignore[type-arg]
+    """More knowledge can only find a better match. Break: rank by similarity instead of score."""
+    made = item()
+    before = judge(made, hits, RULE)
+    after = judge(made, [*hits, hit(similarity, name="new", bias=bias)], RULE)
+    assert after.score is not None
+    assert before.score is None or after.score >= before.score
+
+
+@given(similarities, biases, biases)
+def test_verdict_score_and_margin_agree(similarity: float, bias: float, row_bias: float) -> None:
+    """Kind, score and margin say the same. Break: compute the margin from the similarity."""
+    verdict = judge(item(bias=bias), [hit(similarity, bias=row_bias)], RULE)
+    assert verdict.score == score_of(similarity, bias, row_bias)
+    assert verdict.margin is not None
+    assert verdict.margin == pytest.approx(verdict.score - DUPLICATE)
+    assert (verdict.verdict is VerdictKind.DUPLICATE) == (verdict.score >= DUPLICATE)
+    assert (verdict.verdict is VerdictKind.UNIQUE) == (verdict.score < REVIEW)
+    assert (verdict.match is None) == (verdict.verdict is VerdictKind.UNIQUE)

@@ -1,0 +1,70 @@
+"""Promise: the bias of a picture is its mean cosine to its 20 nearest background vectors."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.background import NEAREST, Background
+from models.fit.background import COUNT, choose
+from models.manifest import BACKGROUND, BUILT_IN
+from schemas.events import Vector
+from stream.errors import SettingError
+
+
+def unit(seed: int, rows: int) -> Vector:
+    vectors = np.random.default_rng(seed).normal(size=(rows, 256)).astype(np.float32)
+    scaled: Vector = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled
+
+
+@given(st.integers(0, 1000), st.integers(NEAREST, 60), st.integers(1, 5))
+def test_bias_equals_its_plain_twin(seed: int, background_rows: int, rows: int) -> None:
+    """The fast path is the definition, sorted out by hand. Break: NEAREST + 1 in the partition."""
+    background, vectors = Background.of(unit(seed, background_rows)), unit(seed + 1, rows)
+    plain = [np.sort([float(vector @ other) for other in background.vectors])[-20:].mean() for vector in vectors]
+    assert np.allclose(background.bias(vectors), plain, atol=1e-5)
+    assert background.bias(vectors).dtype == np.float32
+
+
+def test_built_in_background_is_whole() -> None:
+    """2,173 unit vectors, although they are kept as float16. Break: skip the normalisation in `of`."""
+    background = Background.load()
+    assert background.vectors.shape == (COUNT, 256)
+    assert background.vectors.dtype == np.float32
+    assert np.abs(np.linalg.norm(background.vectors, axis=1) - 1).max() < 1e-6
+    assert (BUILT_IN / BACKGROUND).stat().st_size < 1_300_000
+
+
+def test_company_does_not_change_a_bias() -> None:
+    """A picture's bias is the same alone and in a batch. Break: take the 20 nearest over the whole batch."""
+    background, vectors = Background.load(), unit(3, 40)
+    alone = np.concatenate([background.bias(vectors[row : row + 1]) for row in range(len(vectors))])
+    assert np.allclose(background.bias(vectors), alone, atol=1e-5)
+
+
+def test_no_picture_has_no_bias() -> None:
+    """An empty batch is an empty answer. Break: drop the early return."""
+    assert Background.load().bias(np.empty((0, 256), np.float32)).shape == (0,)
+
+
+def test_damaged_background_is_refused(tmp_path: Path) -> None:
+    """A changed background would change every score: it is refused. Break: skip `verified`."""
+    folder = Path(shutil.copytree(BUILT_IN, tmp_path / "weights"))
+    content = bytearray((folder / BACKGROUND).read_bytes())
+    content[5000] ^= 1
+    (folder / BACKGROUND).write_bytes(content)
+    with pytest.raises(SettingError, match="is damaged"):
+        Background.load(folder)
+
+
+@given(st.lists(st.text("0123456789abcdef", min_size=4, max_size=4)), st.integers(0, 10))
+def test_choice_does_not_depend_on_the_order(hashes: list[str], count: int) -> None:
+    """The same photos are chosen however the shards are read, each once. Break: drop `sorted`."""
+    assert choose(hashes, count) == choose(reversed(hashes), count)
+    assert len(set(choose(hashes, count))) == min(count, len(set(hashes)))
