@@ -29,6 +29,7 @@ from schemas.events import Vector
 TUNED_ON = 200
 DUPLICATE_PRECISION = 0.99
 REVIEW_PRECISION = 0.90
+LIKELIER = 0.5
 POINTS = 50
 SPLIT = Path(__file__).parent.parent / "splits" / "bsds500-tune.txt"
 
@@ -58,9 +59,9 @@ def fit_calibration(folder: Path, tar: Path, shards: list[Path], command: str) -
     distractors = _distractors(encoder, folder, shards)
     outcomes = measure(encoder, background, photos, distractors)
     scores, right = outcomes.flat()
-    duplicate = threshold(scores, right, DUPLICATE_PRECISION)
-    review = threshold(scores, right, REVIEW_PRECISION)
     table_scores, probabilities = table(scores, right)
+    duplicate = max(threshold(scores, right, DUPLICATE_PRECISION), likelier_from(table_scores, probabilities))
+    review = threshold(scores, right, REVIEW_PRECISION)
     kept = Calibration(
         provisional=True,
         model_id=encoder.model_id,
@@ -81,8 +82,9 @@ def fit_calibration(folder: Path, tar: Path, shards: list[Path], command: str) -
             for row, name in enumerate(EDITS)
         },
         rule=(
-            f"the {TUNED_ON} photos of lowest SHA-256; lowest score with precision at least {DUPLICATE_PRECISION} "
-            f"(duplicate) and {REVIEW_PRECISION} (review) when half of the uploads have their original among the rows"
+            f"the {TUNED_ON} photos of lowest SHA-256; half of the uploads have their original among the rows; "
+            f"duplicate: lowest score with precision at least {DUPLICATE_PRECISION} and probability at least "
+            f"{LIKELIER}; review: lowest score with precision at least {REVIEW_PRECISION}"
         ),
         command=command,
     )
@@ -127,7 +129,20 @@ def threshold(scores: Vector, right: Flags, precision: float) -> float:
     enough = np.flatnonzero(precisions >= precision)
     if not len(enough):
         raise ValueError(f"no score reaches precision {precision}")
-    return math.ceil(float(scores[order[enough[-1]]]) * 1e4) / 1e4
+    return _rounded_up(float(scores[order[enough[-1]]]))
+
+
+def likelier_from(table_scores: Sequence[float], probabilities: Sequence[float]) -> float:
+    """The table's lowest score at which a copy is the likelier explanation, rounded up to 1e-4.
+
+    Precision counts everything above a threshold, and clear copies may carry doubtful ones below one half.
+    """
+    likelier = zip(table_scores, probabilities, strict=True)
+    return _rounded_up(min(score for score, probability in likelier if probability >= LIKELIER))
+
+
+def _rounded_up(score: float) -> float:
+    return math.ceil(score * 1e4) / 1e4
 
 
 class Block(NamedTuple):
@@ -135,7 +150,7 @@ class Block(NamedTuple):
 
     low: float
     high: float
-    count: int
+    outcomes: int
     hits: int
 
 
@@ -148,9 +163,9 @@ def isotonic(scores: Vector, right: Flags) -> list[Block]:
     for place in np.argsort(scores, kind="stable"):
         score = float(scores[place])
         block = Block(score, score, 1, int(right[place]))
-        while blocks and blocks[-1].hits * block.count >= block.hits * blocks[-1].count:
+        while blocks and blocks[-1].hits * block.outcomes >= block.hits * blocks[-1].outcomes:
             before = blocks.pop()
-            block = Block(before.low, block.high, before.count + block.count, before.hits + block.hits)
+            block = Block(before.low, block.high, before.outcomes + block.outcomes, before.hits + block.hits)
         blocks.append(block)
     return blocks
 
@@ -162,7 +177,7 @@ def table(scores: Vector, right: Flags) -> tuple[list[float], list[float]]:
     """
     never = 1 / len(scores)
     ends = {
-        round(score, 6): round(min(max(block.hits / block.count, never), 1 - never), 6)
+        round(score, 6): round(min(max(block.hits / block.outcomes, never), 1 - never), 6)
         for block in isotonic(scores, right)
         for score in (block.low, block.high)
     }

@@ -45,6 +45,9 @@ class Handler(BaseHTTPRequestHandler):
     def send_large(self) -> None:
         self.answer(200, bytes(BYTES_MAX + 1))
 
+    def send_announced(self) -> None:
+        self.answer(200, b"", Content_Length=str(BYTES_MAX + 1))
+
     def send_endless(self) -> None:
         self.answer(200, b"", Content_Length="")
         while True:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 
 import pytest
 import trustme
@@ -175,6 +176,7 @@ def test_host_list(host: str) -> None:
         ("/410", Reason.URI_NOT_FOUND),
         ("/gzip", Reason.URI_REFUSED),
         ("/large", Reason.TOO_LARGE),
+        ("/announced", Reason.TOO_LARGE),
         ("/endless", Reason.TOO_LARGE),
     ],
 )
@@ -182,6 +184,21 @@ def test_item_errors(fetch: Fetch, server: Server, path: str, expected: Reason) 
     """Answers that are the item's fault, redirects among them, never followed. Break: follow one."""
     assert reason(lambda: fetch(path)) is expected
     assert server.paths == [path]
+
+
+def test_reads_one_byte_too_many_at_most(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an endless body `bytes_max` + 1 bytes are read. Break: read in whole chunks and look afterwards."""
+    taken: list[int] = []
+    read = HTTPResponse.read
+
+    def counted(response: HTTPResponse, length: int) -> bytes:
+        data = read(response, length)
+        taken.append(len(data))
+        return data
+
+    monkeypatch.setattr(HTTPResponse, "read", counted)
+    assert reason(lambda: fetch("/endless")) is Reason.TOO_LARGE
+    assert sum(taken) == BYTES_MAX + 1
 
 
 @pytest.mark.parametrize("path", ["/408", "/429", "/500", "/502", "/503", "/cut", "/nonsense"])

@@ -304,13 +304,16 @@ def test_close_does_not_wait(make_pool: MakePool, fifo: Path) -> None:
 def test_children_die_with_their_parent() -> None:
     """A worker killed with SIGKILL leaves no decoder behind. Break: ignore the end of standard input."""
     program = (
-        "import os; from stream.config import IntakeSettings; from stream.intake.sandbox import DecoderPool\n"
-        "print(*DecoderPool(IntakeSettings()).pids, flush=True); os.kill(os.getpid(), 9)"
+        "import os, sys; from stream.config import IntakeSettings; from stream.intake.sandbox import DecoderPool\n"
+        "pool = DecoderPool(IntakeSettings(decoders=1)); pool.decode(sys.stdin.buffer.read())\n"
+        "print(*pool.pids, flush=True); os.kill(os.getpid(), 9)"
     )
     environment = {**os.environ, "PYTHONPATH": str(HOME)}
-    result = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, input=photo(), stdout=subprocess.PIPE, check=False
+    )
     assert result.returncode == -signal.SIGKILL
-    assert all(gone(int(pid)) for pid in result.stdout.split())
+    assert gone(int(result.stdout))
 
 
 def test_late_but_there() -> None:

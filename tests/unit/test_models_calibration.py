@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.calibration import Calibration
-from models.fit.calibration import SPLIT, TUNED_ON, isotonic, table, threshold
+from models.fit.calibration import SPLIT, TUNED_ON, isotonic, likelier_from, table, threshold
 from models.manifest import BUILT_IN, CALIBRATION, read_manifest, refresh_manifest
 from models.training.edits import EDITS
 from stream.errors import SettingError
@@ -36,6 +36,7 @@ def test_built_in_calibration_says_what_it_is() -> None:
     assert calibration.model_id == read_manifest(BUILT_IN).model_id
     assert -1 < calibration.review_threshold < calibration.duplicate_threshold < 1
     assert calibration.measured["duplicate_precision"] >= 0.99
+    assert calibration.confidence(calibration.duplicate_threshold) >= 0.5
     assert set(calibration.recall_per_edit) == set(EDITS)
     assert calibration.fitted_on["photos"] == TUNED_ON
     assert calibration.command.startswith("python -m models.fit calibration")
@@ -89,9 +90,9 @@ def test_isotonic_fit_rises_and_loses_nothing(pairs: list[tuple[float, bool]]) -
     """Blocks rise strictly, and the table made of them too. Break: `>` in place of `>=`."""
     scores, right = np.array([p[0] for p in pairs], np.float32), np.array([p[1] for p in pairs])
     blocks = isotonic(scores, right)
-    assert (np.diff([block.hits / block.count for block in blocks]) > 0).all()
+    assert (np.diff([block.hits / block.outcomes for block in blocks]) > 0).all()
     assert all(before.high <= after.low for before, after in pairwise(blocks))
-    assert sum(block.count for block in blocks) == len(pairs)
+    assert sum(block.outcomes for block in blocks) == len(pairs)
     assert sum(block.hits for block in blocks) == right.sum()
     table_scores, probabilities = table(scores, right)
     assert (np.diff(table_scores) > 0).all()
@@ -111,6 +112,11 @@ def test_threshold_is_the_lowest_with_the_precision() -> None:
     assert threshold(scores, right, 0.8) == pytest.approx(0.5, abs=1e-4)
     with pytest.raises(ValueError, match="no score reaches"):
         threshold(scores, ~right, 0.99)
+
+
+def test_duplicate_is_the_likelier_explanation() -> None:
+    """The threshold does not lie where the table still says "rather not". Break: `>` in place of `>=`."""
+    assert likelier_from([0.1, 0.2, 0.30001, 0.4], [0.0, 0.4, 0.5, 0.9]) == pytest.approx(0.3001)
 
 
 def test_tuning_photos_are_listed() -> None:
