@@ -18,7 +18,8 @@ a restore to just that step). INDEX looks a row of the step up after its link, a
 when it is not there.
 
 Steps may repeat or overlap with other ends (a crash between rows and link, two owners in a
-rebalance): a chain is a union, and its end the furthest offset reached without a gap.
+rebalance): a chain is a union, and its end the furthest offset reached without a gap. An empty link
+(start = end) claims nothing and counts as no step.
 """
 
 from __future__ import annotations
@@ -156,5 +157,5 @@ def _reach(chain: list[Link]) -> int:
 
 
 def _steps(chain: list[Link]) -> int:
-    """Steps of a chain; repeats of one step count once."""
-    return len({link.start for link in chain})
+    """Steps of a chain; repeats of one step count once, an empty link is none."""
+    return len({link.start for link in chain if link.start < link.end})

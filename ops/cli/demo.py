@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 PAGE_DEFAULT = Path("dejaview-demo.html")
 PHOTOS_DEFAULT = 16
-# The embedded broker keeps about 5 MB a partition: 64 photographs and their copies are about 3.5.
+# The embedded broker keeps about 5 MB a partition: the fingerprints of 64 photographs and their copies are about 2.5.
 PHOTOS_MAX = 64
 
 

@@ -38,7 +38,8 @@ class _Alone(Settings):
 def settings_for(bootstrap_servers: str, index_file: Path, uploads_folder: Path) -> Settings:
     return _Alone(
         delivery="at_least_once",
-        kafka=KafkaSettings(bootstrap_servers=bootstrap_servers),
+        # Clients that outlive the broker for a moment would complain on the terminal.
+        kafka=KafkaSettings(bootstrap_servers=bootstrap_servers, options={"log_level": "0"}),
         # One topic for all three verdicts, as the settings allow: they are read in the order they were given.
         topics=TopicSettings(unique="dejaview.verdicts", duplicate="dejaview.verdicts", review="dejaview.verdicts"),
         index=IndexSettings(uri=str(index_file), index_type="FLAT"),

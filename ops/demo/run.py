@@ -12,12 +12,11 @@ from random import Random
 from threading import Event
 from typing import Protocol
 
-from models.training.edits import EDITS
 from ops.demo.embedded import embedded_service, logs_into, raise_failure, wait_until_ready
 from ops.demo.photos import Collection, collection
 from ops.demo.tally import Assessor, Judged, Totals, totals
 from ops.demo.traffic import Answer, AnswerLog, Traffic
-from ops.demo.uploads import Kind, Upload, Workshop
+from ops.demo.uploads import DEMO_EDITS, Kind, Upload, Workshop
 from schemas.events import DeadLetter, Verdict
 from stream.kafka import LogProducer
 from stream.service import Model, Service
@@ -87,7 +86,7 @@ def _run(chosen: Collection, place: Path, log_file: Path, screen: Screen) -> Rep
 
 def _edit(workshop: Workshop, originals: Sequence[Upload], stopped: Event) -> list[Upload]:
     copies = []
-    for copy in workshop.copies(originals, list(EDITS)):
+    for copy in workshop.copies(originals, DEMO_EDITS):
         if stopped.is_set():
             break
         copies.append(copy)

@@ -10,22 +10,22 @@ from ops.demo.traffic import IN_FLIGHT_MAX
 def summary(report: Report) -> list[str]:
     """The totals, a line each."""
     counted = report.totals
-    counts = counted.counts
+    copies, photographs = counted.copies, counted.photographs
     lines = ["", f"{len(report.collection.photos)} photographs: {report.collection.origin}"]
     lines += [f"  {photo.name}: {photo.source}; {photo.licence}" for photo in report.collection.photos if photo.licence]
     lines += [f"  {name}: skipped, it does not open as a picture" for name in report.collection.skipped]
     lines += [
         "",
         f"uploads      {counted.sent} sent, {counted.judged} judged, {counted.lost} lost",
-        f"speed        {counted.images_per_s:.0f} images/s; upload to verdict p50 {_ms(counted.latency_p50_s)}, "
-        f"p99 {_ms(counted.latency_p99_s)} with up to {IN_FLIGHT_MAX} in flight",
-        f"copies       {counts[Outcome.FOUND]} of {counted.copies} found, {counts[Outcome.REVIEW]} left to review, "
-        f"{counts[Outcome.MISSED]} missed",
-        f"false        {counts[Outcome.FALSE]} judged a duplicate of another photograph",
-        f"repeats      {counts[Outcome.REPEATED]} of the sender's repeats recognised",
+        f"speed        {counted.images_per_s:.0f} images/s; upload to verdict p50 {ms(counted.latency_p50_s)}, "
+        f"p99 {ms(counted.latency_p99_s)}, with up to {IN_FLIGHT_MAX} in flight",
+        f"copies       {sum(copies.values())}: {copies[Outcome.FOUND]} found, {copies[Outcome.REVIEW]} left to review, "
+        f"{copies[Outcome.MISSED]} missed, {copies[Outcome.FALSE]} taken for a copy of another photograph",
+        f"photographs  {sum(photographs.values())}: {photographs[Outcome.NEW]} new, "
+        f"{photographs[Outcome.REVIEW]} left to review, {photographs[Outcome.FALSE]} taken for a copy of another one",
+        f"repeats      {sum(counted.repeats.values())}: {counted.repeats[Outcome.REPEATED]} recognised",
     ]
-    lines += _rare(report)
-    return [*lines, "", *provisional(report)]
+    return [*lines, *_rare(report), "", *provisional(report)]
 
 
 def provisional(report: Report) -> list[str]:
@@ -42,12 +42,13 @@ def provisional(report: Report) -> list[str]:
 
 
 def _rare(report: Report) -> list[str]:
-    counts = report.totals.counts
+    counted = report.totals
+    dead_letters = counted.count(Outcome.DEAD_LETTER) + counted.repeats[Outcome.DEAD_LETTER]
     lines = [f"second view  {second}" for second in second_views(report)]
-    if counts[Outcome.ALIKE]:
-        lines.append(f"your folder  {counts[Outcome.ALIKE]} of its own pictures judged a duplicate of another one; see the page")
-    if counts[Outcome.DEAD_LETTER]:
-        lines.append(f"dead letters {counts[Outcome.DEAD_LETTER]}")
+    if counted.photographs[Outcome.ALIKE]:
+        lines.append(f"your folder  {counted.photographs[Outcome.ALIKE]} of its pictures judged a duplicate of another; see the page")
+    if dead_letters:
+        lines.append(f"dead letters {dead_letters}")
     return lines
 
 
@@ -64,7 +65,7 @@ def _score(score: float | None) -> str:
     return "none" if score is None else f"{score:.3f}"
 
 
-def _ms(seconds: float) -> str:
+def ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ops.demo.photos import Photo
 from ops.demo.uploads import Kind, Upload
 from schemas.events import DeadLetter, Verdict, VerdictKind
+
+COPIES = frozenset({Kind.EDITED, Kind.IDENTICAL})
 
 
 class Outcome(StrEnum):
@@ -38,9 +40,13 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
+    """Outcomes by what was sent, and how fast it went. `judging_s`: from the first upload sent to the last answer."""
+
     sent: int
     judged: int
-    counts: Mapping[Outcome, int]
+    photographs: Mapping[Outcome, int]
+    copies: Mapping[Outcome, int]
+    repeats: Mapping[Outcome, int]
     judging_s: float
     latency_p50_s: float
     latency_p99_s: float
@@ -51,13 +57,12 @@ class Totals:
         return self.sent - self.judged
 
     @property
-    def copies(self) -> int:
-        """Copies whose verdict is right or wrong: found, missed, left to review."""
-        return sum(self.counts[outcome] for outcome in (Outcome.FOUND, Outcome.MISSED, Outcome.REVIEW))
-
-    @property
     def images_per_s(self) -> float:
         return self.judged / self.judging_s if self.judging_s > 0 else 0.0
+
+    def count(self, outcome: Outcome) -> int:
+        """Photographs and copies of this outcome."""
+        return self.photographs[outcome] + self.copies[outcome]
 
 
 class Assessor:
@@ -109,11 +114,17 @@ def totals(judged: Sequence[Judged], sent: int, judging_s: float) -> Totals:
     return Totals(
         sent=sent,
         judged=len(judged),
-        counts=Counter(one.outcome for one in judged),
+        photographs=_counts(judged, {Kind.ORIGINAL}),
+        copies=_counts(judged, COPIES),
+        repeats=_counts(judged, {Kind.REPEAT}),
         judging_s=judging_s,
         latency_p50_s=percentile(latencies, 0.50),
         latency_p99_s=percentile(latencies, 0.99),
     )
+
+
+def _counts(judged: Iterable[Judged], kinds: Collection[Kind]) -> Counter[Outcome]:
+    return Counter(one.outcome for one in judged if one.upload.kind in kinds)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -128,6 +139,6 @@ def per_edit(judged: Iterable[Judged]) -> dict[str, Counter[Outcome]]:
     """Outcomes of edited and identical copies by edit."""
     counts: dict[str, Counter[Outcome]] = {}
     for one in judged:
-        if one.upload.kind in (Kind.EDITED, Kind.IDENTICAL):
+        if one.upload.kind in COPIES:
             counts.setdefault(one.upload.edit, Counter())[one.outcome] += 1
     return counts

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-import select
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,73 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import stream
 from schemas.events import Reason
 from stream.config import IntakeSettings
-from stream.errors import ItemError, SandboxUnavailable
-from stream.intake.child import COMMAND, DecoderProcess, TimedOutError
+from stream.errors import SandboxUnavailable
 from stream.intake.decode import decode
-from stream.intake.sandbox import DecoderPool, _limits
-
-HOME = Path(stream.__file__).parents[1]
-MakePool = Callable[..., DecoderPool]
-
-# A child that calls `decode_picture` of its own instead of decoding. The limits follow as the last argument.
-OWN = "import os, signal, sys, time\nfrom stream.intake import decoder_child, decode\n{}\n"
-OWN += "sys.exit(decoder_child.main(sys.argv, decode_picture))"
-# A child that says it is ready, takes a request, and answers with `reply`.
-RAW = "import os, sys\nfrom stream.intake import wire\nos.write(1, wire.ready())\nos.read(0, 1 << 16)\n"
-RAW += "H = lambda sequence, kind, length: wire.REPLY.pack(wire.MAGIC, sequence, kind, length)\nos.write(1, {})\n"
-
-# Tells its process id through the queue (a FIFO) at argv[1] and stays, as long as the queue is there.
-HOLD = """def decode_picture(data, limits):
-    if os.path.exists(sys.argv[1]):
-        queue = os.open(sys.argv[1], os.O_WRONLY)
-        os.write(queue, str(os.getpid()).encode())
-        os.close(queue)
-        signal.pause()
-    return decode.decode(data, limits)"""
-
-
-def child(program: str, *arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", program, *arguments)
-
-
-def photo(seed: int = 1) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize((300, 200)).save(file, "JPEG")
-    return file.getvalue()
-
-
-def gone(pid: int) -> bool:
-    """Wait for the end of a process."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    ended, _, _ = select.select([handle], [], [], 20)
-    os.close(handle)
-    return bool(ended)
-
-
-def failed(pool: DecoderPool, data: bytes | None = None) -> ItemError:
-    with pytest.raises(ItemError) as caught:
-        pool.decode(photo() if data is None else data)
-    return caught.value
+from stream.intake.sandbox import _limits
+from tests.unit.intake_children import HOLD, OWN, RAW, MakePool, child, failed, gone, photo, pools
 
 
 @pytest.fixture
 def make_pool() -> Iterator[MakePool]:
-    pools = []
-
-    def make(command: tuple[str, ...] = COMMAND, **settings: object) -> DecoderPool:
-        pools.append(DecoderPool(IntakeSettings(**{"decoders": 1, **settings}), command))
-        return pools[-1]
-
-    yield make
-    for pool in pools:
-        pool.close()
+    with pools() as make:
+        yield make
 
 
 @pytest.fixture
@@ -194,18 +136,6 @@ def test_cpu_limit_is_per_picture(make_pool: MakePool) -> None:
     assert pool.restarts == 0
 
 
-def test_own_alarm() -> None:
-    """A hung child ends even if its parent no longer looks. Break: drop `setitimer`."""
-    hang = "def decode_picture(data, limits): signal.pause()"
-    settings = IntakeSettings(decode_cpu_s=0.2, decode_wall_s=0.2)
-    process = DecoderProcess(child(OWN.format(hang)), _limits(settings))
-    process.wait_ready()
-    with pytest.raises(TimedOutError):
-        process.decode(photo())
-    assert gone(process.pid)
-    process.discard()
-
-
 def test_out_of_memory(make_pool: MakePool) -> None:
     """A picture beyond the address space has a dead letter that names the setting. Break: drop RLIMIT_AS."""
     file = io.BytesIO()
@@ -245,44 +175,6 @@ def test_vanished_while_idle(make_pool: MakePool, caplog: pytest.LogCaptureFixtu
     assert caplog.records == []
 
 
-def test_children_know_no_secret(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A child has neither the parent's environment nor its open files.
-    Break: pass `os.environ`, or `close_fds=False`.
-    """
-    monkeypatch.setenv("DEJAVIEW_INTAKE__S3_SECRET_ACCESS_KEY", "hunter2")
-    look = """def decode_picture(data, limits):
-    files = [os.readlink(f"/proc/self/fd/{n}") for n in range(99) if os.path.lexists(f"/proc/self/fd/{n}")]
-    raise decode.UndecodableError("bad_image", " ".join([*os.environ, *os.environ.values(), *files]))"""
-    with (tmp_path / "private.pem").open("w") as file:
-        os.set_inheritable(file.fileno(), True)
-        detail = failed(make_pool(child(OWN.format(look)))).detail
-    assert "PYTHONPATH" in detail
-    for secret in ("hunter2", "S3_SECRET", "private.pem"):
-        assert secret not in detail
-
-
-def test_printing_does_no_harm(make_pool: MakePool) -> None:
-    """What a library prints never meets the protocol, however much. Break: leave descriptor 1 as it is."""
-    chatter = """def decode_picture(data, limits):
-    for place in (1, 2):
-        try: os.write(place, b"warning " * 100_000)
-        except BlockingIOError: pass
-    return decode.decode(data, limits)"""
-    pool = make_pool(child(OWN.format(chatter)))
-    for _ in range(3):
-        assert pool.decode(photo()).width == 300
-    assert pool.restarts == 0
-
-
-def test_no_writing(make_pool: MakePool, tmp_path: Path) -> None:
-    """A child cannot write a file. Break: drop RLIMIT_FSIZE."""
-    write = """def decode_picture(data, limits):
-    try: os.write(os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY), b"x")
-    except OSError as error: raise decode.UndecodableError("bad_image", type(error).__name__)"""
-    pool = make_pool(child(OWN.format(write), str(tmp_path / "file")))
-    assert failed(pool).detail == "OSError"
-
-
 def test_close_does_not_wait(make_pool: MakePool, fifo: Path) -> None:
     """Closing ends what is under way, and what waits, with an error that judges nothing.
     Break: `close` only idle ones.
@@ -299,43 +191,6 @@ def test_close_does_not_wait(make_pool: MakePool, fifo: Path) -> None:
     assert all(gone(pid) for pid in pids)
     with pytest.raises(SandboxUnavailable):
         pool.decode(photo())
-
-
-def test_children_die_with_their_parent() -> None:
-    """A worker killed with SIGKILL leaves no decoder behind. Break: ignore the end of standard input."""
-    program = (
-        "import os, sys; from stream.config import IntakeSettings; from stream.intake.sandbox import DecoderPool\n"
-        "pool = DecoderPool(IntakeSettings(decoders=1)); pool.decode(sys.stdin.buffer.read())\n"
-        "print(*pool.pids, flush=True); os.kill(os.getpid(), 9)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(HOME)}
-    result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, input=photo(), stdout=subprocess.PIPE, check=False
-    )
-    assert result.returncode == -signal.SIGKILL
-    assert gone(int(result.stdout))
-
-
-def test_late_but_there() -> None:
-    """A reply that is there when a stopped parent wakes up counts, however late. Break: look at the clock first."""
-    reader, writer = os.pipe()
-    os.write(writer, b"x")
-    DecoderProcess._wait(reader, select.POLLIN, deadline=time.monotonic() - 100)
-    os.read(reader, 1)
-    with pytest.raises(TimedOutError):
-        DecoderProcess._wait(reader, select.POLLIN, deadline=time.monotonic() - 100)
-    os.close(reader)
-    os.close(writer)
-
-
-def test_child_imports_little() -> None:
-    """A decoder process starts without pydantic and the rest of dejaview.
-    Break: import `schemas.events` in `decode.py`.
-    """
-    program = "import stream.intake.decoder_child, sys; print(*sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(HOME)}
-    result = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True)
-    assert not {b"pydantic", b"schemas.events", b"torch", b"openvino"} & set(result.stdout.split())
 
 
 def test_no_threads_are_left(make_pool: MakePool) -> None:
