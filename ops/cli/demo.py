@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "and edited copies of them. Writes a page that shows what was found. Nothing else is left behind.",
     )
     parser.add_argument(
-        "folder", type=Path, nargs="?", metavar="FOLDER", help="pictures of your own; default: those inside scikit-image"
+        "folder", type=Path, nargs="?", metavar="FOLDER", help="your own pictures; default: those inside scikit-image"
     )
     parser.add_argument("--out", type=Path, default=PAGE_DEFAULT, metavar="FILE", help="the page; default: %(default)s")
     parser.add_argument(
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def _ended(report: Report) -> int:
     if not report.totals.lost:
         return 0
-    print(f"\n{report.totals.lost} uploads got no answer. The stages' last log lines:\n{report.log_tail}", file=sys.stderr)
+    print(f"\n{report.totals.lost} uploads got no answer. The stages said last:\n{report.log_tail}", file=sys.stderr)
     return 1
 
 

@@ -27,7 +27,8 @@ class Thumbnails:
         return self._chars < THUMBNAIL_CHARS_MAX
 
     def image(self, upload: Upload) -> str:
-        return f'<span class="t {self._class(upload.thumbnail)}" role="img" aria-label="{escape(upload.upload_id)}"></span>'
+        name = self._class(upload.thumbnail)
+        return f'<span class="t {name}" role="img" aria-label="{escape(upload.upload_id)}"></span>'
 
     def css(self) -> str:
         return "\n".join(self._rules)
@@ -62,7 +63,7 @@ def _bar(edit: str, counts: Mapping[Outcome, int]) -> str:
     total = sum(counts.values())
     found, review = counts[Outcome.FOUND], counts[Outcome.REVIEW]
     shares = (("f", found), ("r", review), ("m", total - found - review))
-    parts = "".join(f'<i class="{name}" style="width:{100 * count / total:.2f}%"></i>' for name, count in shares if count)
+    parts = "".join(f'<i class="{name}" style="width:{100 * n / total:.2f}%"></i>' for name, n in shares if n)
     return (
         f'<div class="edit"><span>{escape(in_words(edit))}</span><span class="bar">{parts}</span>'
         f"<em>{found} / {total}</em></div>"
@@ -126,13 +127,15 @@ def _title(upload: Upload) -> str:
 
 
 def _beside(judged: Judged, near: Upload | None) -> str:
+    """What stands on the right, where it is not simply the photograph that was copied."""
     if near is None:
         return ""
+    name = near.photo.name if near.kind is Kind.ORIGINAL else f"{near.photo.name} {near.done_to_it}"
     if judged.match is None:
-        return f" · nearest: {near.upload_id}"
-    if near.kind is Kind.ORIGINAL and near.photo.scene == judged.upload.photo.scene:
-        return ""
-    return f" · taken for {near.upload_id}"
+        return f" · nearest: {name}"
+    if near.photo.scene != judged.upload.photo.scene:
+        return f" · matched {name}"
+    return "" if near.kind is Kind.ORIGINAL else f" · matched the copy {near.done_to_it}"
 
 
 def _nearest(verdict: Verdict | None, uploads: Mapping[str, Upload]) -> Upload | None:
@@ -146,9 +149,8 @@ def _numbers(verdict: Verdict | None) -> str:
     tone = "" if margin is None else "plus" if margin >= 0 else "minus"
     values = (_number(verdict.similarity), _number(verdict.score), _number(margin, "+"), f"{verdict.confidence:.3f}")
     terms = "".join(f"<dt>{name}</dt>" for name in _NUMBERS)
-    details = "".join(
-        f'<dd class="{tone if name == "margin" else ""}">{value}</dd>' for name, value in zip(_NUMBERS, values, strict=True)
-    )
+    tones = ("", "", tone, "")
+    details = "".join(f'<dd class="{tone}">{value}</dd>' for tone, value in zip(tones, values, strict=True))
     return f'<dl class="numbers">{terms}{details}</dl>'
 
 
@@ -158,7 +160,8 @@ def _number(value: float | None, sign: str = "") -> str:
 
 def _chips(judged: Judged) -> str:
     if judged.verdict is None:
-        detail = f"{judged.dead_letter.reason}: {judged.dead_letter.detail}" if judged.dead_letter is not None else "no answer"
+        letter = judged.dead_letter
+        detail = f"{letter.reason}: {letter.detail}" if letter is not None else "no answer"
         return f'<div class="chips">{_chip(detail, judged.outcome)}</div>'
     evidence = "".join(f'<span class="chip">{escape(name)}</span>' for name in judged.verdict.evidence)
     return f'<div class="chips">{_chip(judged.verdict.verdict, judged.outcome)}{evidence}</div>'

@@ -24,7 +24,7 @@ class _Alone(Settings):
     """Settings that no environment variable changes: the demo never talks to a deployment."""
 
     @classmethod
-    def settings_customise_sources(  # noqa: D102 - pydantic's
+    def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,

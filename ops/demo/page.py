@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from html import escape
 from pathlib import Path
 from string import Template
 
 from ops.demo.cards import Thumbnails, cards, edit_bars, photo_group, photo_table, section, tile
 from ops.demo.run import Report
-from ops.demo.summary import ms, provisional
+from ops.demo.summary import duration, provisional
 from ops.demo.tally import Judged, Outcome, Totals, per_edit
 from ops.demo.traffic import IN_FLIGHT_MAX
 from ops.demo.uploads import Kind
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
+_READING = (
+    "On a card the upload stands left and its match right. Similarity is the cosine of the two embeddings; score the "
+    "similarity less what any two pictures have; margin the score less the threshold; confidence the probability that "
+    "it is a copy. Exact, perceptual and embedding are the evidence: the same bytes, a near perceptual hash, a score "
+    "at or above the threshold."
+)
+
 # What went wrong comes first; where nothing did, the section is left out.
 _APART = (
     (
         Outcome.FALSE,
         "Taken for another photograph",
-        "Left the upload, right the photograph it was judged a duplicate of, wrongly. A photograph that is taken for "
-        "another one is not kept, so its copies meet the other one too.",
+        "Judged a duplicate, wrongly. A photograph taken for another one is not kept: its copies meet the other.",
     ),
     (Outcome.MISSED, "Missed", "Copies judged unique, beside the nearest picture that was known."),
     (Outcome.REVIEW, "Left to review", "Between the two thresholds: for a person to look at."),
@@ -34,8 +40,7 @@ _APART = (
     (
         Outcome.SECOND_VIEW,
         "The same scene from the side",
-        "A second photograph of one scene, a hand's breadth away. Counted neither way: whether that is a duplicate is a "
-        "matter of what you want.",
+        "A second photograph of one scene, taken 19 cm to the side: a duplicate or not, as you like. Not counted.",
     ),
     (Outcome.DEAD_LETTER, "Dead letters", "Uploads that could not be judged, and why."),
 )
@@ -53,6 +58,7 @@ def render(report: Report) -> str:
         headline=escape(_headline(report.totals)),
         tiles=_tiles(report.totals),
         note="".join(f"<p>{escape(line)}</p>" for line in provisional(report)),
+        reading=escape(_READING),
         sections="".join(parts),
         footer=_footer(report),
         thumbnails=thumbnails.css(),
@@ -74,7 +80,7 @@ def _tiles(counted: Totals) -> str:
         tile(str(counted.repeats[Outcome.REPEATED]), "sender's repeats recognised", "", f"/ {repeats}"),
         tile(str(counted.judged), "uploads judged", "bad" if counted.lost else "", f"/ {counted.sent}"),
         tile(f"{counted.images_per_s:.0f}", "images a second"),
-        tile(ms(counted.latency_p50_s), f"upload to verdict, p99 {ms(counted.latency_p99_s)}"),
+        tile(duration(counted.latency_p50_s), f"upload to verdict, p99 {duration(counted.latency_p99_s)}"),
     ]
     return "".join(tiles)
 
@@ -85,10 +91,11 @@ def _edits(report: Report) -> str:
 
 
 def _apart(report: Report, thumbnails: Thumbnails) -> list[str]:
-    known = {one.upload.upload_id: one.upload for one in report.judged}
+    known = {one.upload.upload_id: one.upload for one in report.judged if one.upload.kind is not Kind.REPEAT}
     parts = []
     for outcome, heading, text in _APART:
-        own = _where(report, lambda one, outcome=outcome: one.outcome is outcome)
+        own = [one for one in report.judged if one.outcome is outcome]
+        own.sort(key=lambda one: one.upload.upload_id)
         if own:
             parts.append(section(f"{heading} ({len(own)})", text, cards(own, thumbnails, known)))
     return parts
@@ -97,32 +104,27 @@ def _apart(report: Report, thumbnails: Thumbnails) -> list[str]:
 def _found(report: Report, thumbnails: Thumbnails) -> str:
     """By photograph, the first one unfolded."""
     groups: list[str] = []
-    for original in _where(report, lambda one: one.upload.kind is Kind.ORIGINAL):
+    for original in _sorted_by_name(report, {Kind.ORIGINAL}):
         name = original.upload.photo.name
-        own = _where(report, lambda one, name=name: one.outcome is Outcome.FOUND and one.upload.photo.name == name)
+        own = [one for one in report.judged if one.outcome is Outcome.FOUND and one.upload.photo.name == name]
         if own:
             groups.append(photo_group(original.upload, own, thumbnails, unfolded=not groups))
-    text = (
-        "Left the upload, right its match. Similarity is the cosine of the two embeddings, score the similarity less "
-        "what any picture would have, margin the score less the threshold, confidence the probability of a copy."
-    )
-    return section("Found, by photograph", text, "".join(groups))
+    return section("Found, by photograph", "The narrowest first.", "".join(groups))
 
 
 def _photographs(report: Report, thumbnails: Thumbnails) -> str:
-    kinds = (Kind.ORIGINAL, Kind.SECOND_VIEW)
-    originals = _where(report, lambda one: one.upload.kind in kinds)
+    originals = _sorted_by_name(report, {Kind.ORIGINAL, Kind.SECOND_VIEW})
     return section("The photographs", f"From {report.collection.origin}.", photo_table(originals, thumbnails))
 
 
-def _where(report: Report, wanted: Callable[[Judged], bool]) -> list[Judged]:
-    return [one for one in report.judged if wanted(one)]
+def _sorted_by_name(report: Report, kinds: Collection[Kind]) -> list[Judged]:
+    return sorted((one for one in report.judged if one.upload.kind in kinds), key=lambda one: one.upload.photo.name)
 
 
 def _footer(report: Report) -> str:
     calibration = report.model.calibration
     return (
-        f"Model <code>{escape(report.model.model_id)}</code>, duplicate at {calibration.duplicate_threshold:.4f}, review at "
-        f"{calibration.review_threshold:.4f}. All stages in one program, over librdkafka's mock cluster and Milvus Lite, "
-        f"at least once, with up to {IN_FLIGHT_MAX} uploads in flight: the latency is that of a full pipe."
+        f"Model <code>{escape(report.model.model_id)}</code>, duplicate at {calibration.duplicate_threshold:.4f}, "
+        f"review at {calibration.review_threshold:.4f}. All stages in one program, over librdkafka's mock cluster and "
+        f"Milvus Lite, at least once, with up to {IN_FLIGHT_MAX} uploads in flight: the latency is that of a full pipe."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from PIL import Image
 from stream.errors import SettingError
 
 SUFFIXES = (".gif", ".jpeg", ".jpg", ".png", ".webp")
+# Icons are no photographs, and above the pixels dejaview judges nothing (intake.pixels_max).
+SIDE_MIN = 64
+PIXELS_MAX = 40_000_000
+NAME_CHARS_MAX = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def wheel(photos_max: int) -> Collection:
 
 
 def in_folder(folder: Path, photos_max: int) -> Collection:
-    """Pictures below a folder in the order of their paths; what Pillow cannot open is skipped and named."""
+    """Pictures below a folder in the order of their paths, numbered; what does not open, icons and giants are left out."""
     if not folder.is_dir():
         raise SettingError(f"{folder} is not a folder; name one that holds pictures ({', '.join(SUFFIXES)})")
     photos: list[Photo] = []
@@ -98,9 +103,10 @@ def in_folder(folder: Path, photos_max: int) -> Collection:
     for path in _pictures(folder):
         if len(photos) == photos_max:
             break
-        name = str(path.relative_to(folder))
+        name = _printable(str(path.relative_to(folder)))
         if _opens(path):
-            photos.append(Photo(name, path, name, "your folder"))
+            numbered = f"{len(photos) + 1:02} {name}"
+            photos.append(Photo(numbered, path, numbered, "your folder"))
         else:
             skipped.append(name)
     if not photos:
@@ -112,10 +118,21 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
+def _printable(name: str) -> str:
+    """A file's name may hold anything; an upload id holds at most 256 characters and no control characters."""
+    clean = "".join(character if character.isprintable() else "�" for character in name)
+    return clean if len(clean) <= NAME_CHARS_MAX else f"…{clean[-NAME_CHARS_MAX:]}"
+
+
 def _opens(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.verify()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False
+    """Decoded once, whole: half a file still has a good header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                if min(image.size) < SIDE_MIN or image.width * image.height > PIXELS_MAX:
+                    return False
+                image.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return False
     return True

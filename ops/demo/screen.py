@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -45,7 +46,7 @@ class LiveScreen:
         self._rows: deque[Judged] = deque(maxlen=ROWS)
         self._live = Live(console=console, refresh_per_second=8, get_renderable=self._view)
 
-    def __enter__(self) -> LiveScreen:
+    def __enter__(self) -> Self:
         self._live.__enter__()
         return self
 
@@ -74,7 +75,7 @@ class PlainScreen:
         self._total = 0
         self._counts: Counter[Outcome] = Counter()
 
-    def __enter__(self) -> PlainScreen:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

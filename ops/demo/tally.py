@@ -79,7 +79,8 @@ class Assessor:
     def assess(
         self, upload: Upload, verdict: Verdict | None, dead_letter: DeadLetter | None, latency_s: float
     ) -> Judged:
-        match = self._uploads.get(verdict.match.upload_id) if verdict is not None and verdict.match is not None else None
+        matched = verdict.match if verdict is not None else None
+        match = self._uploads.get(matched.upload_id) if matched is not None else None
         outcome = Outcome.DEAD_LETTER if verdict is None else self._outcome(upload, verdict, match)
         if outcome is Outcome.ALIKE and match is not None:
             self._alike[upload.photo.scene] = self._scene(match.photo)

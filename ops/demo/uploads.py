@@ -126,7 +126,13 @@ class Workshop:
 def _again(original: Upload) -> Upload:
     """The sender sends the same event twice."""
     return Upload(
-        original.upload_id, Kind.REPEAT, original.photo, "sent again", original.file, original.sha256, original.thumbnail
+        original.upload_id,
+        Kind.REPEAT,
+        original.photo,
+        "sent again",
+        original.file,
+        original.sha256,
+        original.thumbnail,
     )
 
 

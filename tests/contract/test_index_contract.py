@@ -2,7 +2,7 @@
 tenant as soon as the guarantee says so, shows no tenant another's, and keeps links apart from rows.
 
 Breaks that these tests catch, each tried: `upsert_rows` for `insert_rows` (on 2.3.5); the consistency
-"Bounded" for "Customized"; a search without its tenant filter; hits not joined by row id; no tie rule;
+"Bounded" for "Customized"; a search without its tenant filter; a query without its limit; no tie rule;
 `check` not called by `prepare`; the limit without its slack for repeats.
 """
 

@@ -2,7 +2,7 @@
 answer; one that a new release adds fails this test instead of reaching production.
 
 Breaks that these tests catch, each tried: any line taken out of `BY_CLASS`, `BY_STATUS` or `BY_CODE`;
-`asking` without grpc.RpcError; the check of the number of answers, or of their tenant, removed.
+`asking` without grpc.RpcError; the check of the number of answers, or of their tenant, removed; hits not joined by row id.
 """
 
 from __future__ import annotations
@@ -133,10 +133,6 @@ def test_messages_are_one_short_line() -> None:
     assert len(text) < 400
 
 
-class Hit(dict[str, Any]):
-    """What pymilvus gives for a hit."""
-
-
 class FakeClient:
     """A client whose answers are complete but for one thing."""
 
@@ -184,6 +180,18 @@ def test_another_tenants_row_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> No
     index = index_that_answers(monkeypatch, search=[[{"row_id": row.row_id, "distance": 0.5, "entity": entity}]])
     with pytest.raises(IndexUnavailable, match="another tenant"):
         index.search("acme", unit(1)[None], None)
+
+
+def test_repeated_ids_are_joined_even_by_a_server_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = make_row(1)
+    entity = {name: getattr(row, name) for name in ("tenant", "upload_id", "sha256", "pdq", "pdq_quality", "bias")}
+    entity |= {"verdict": "unique", "ledger_offset": 1}
+    answer = [{"row_id": row.row_id, "distance": 0.5, "entity": entity}] * 3
+    index = index_that_answers(
+        monkeypatch, search=[answer], query=[{"row_id": row.row_id, "entry": "{}", **entity}] * 3
+    )
+    assert len(index.search("acme", unit(1)[None], None)[0]) == 1
+    assert index.get([row.row_id], None).keys() == {row.row_id}
 
 
 def test_an_answer_that_may_be_cut_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

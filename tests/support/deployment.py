@@ -1,0 +1,196 @@
+"""A deployment of its own on real servers: topics, settings, worker processes, and what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ops.local.ports import free_port
+from schemas.cloudevents import upload_headers
+from schemas.events import DeadLetter, Verdict
+from stream.config import Settings
+from stream.decision import Rule
+from stream.kafka import Admin, LogProducer, LogReader, Outgoing, Record
+from tests.support.offline import Answer, judge_log
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class SentUpload:
+    """One upload to send: its bytes (or JSON reference), id, tenant and upload partition."""
+
+    upload_id: str
+    value: bytes
+    tenant: str = "t"
+    partition: int = 0
+    content_type: str = "image/jpeg"
+
+
+@dataclass
+class Worker:
+    """A `dejaview run` process."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, timeout_s: float = 40.0) -> int:
+        """SIGTERM and wait for the drain; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """GET one of /livez, /readyz, /metrics."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:  # noqa: S310
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def wait_ready(self, timeout_s: float = 90.0) -> None:
+        def ready() -> bool:
+            assert self.process.poll() is None, f"the worker ended: {self.log.read_text()[-3000:]}"
+            return self.get("/readyz")[0] == 200
+
+        until(ready, timeout_s, lambda: f"not ready: {self.get('/readyz')}; {self.log.read_text()[-3000:]}")
+
+
+@dataclass
+class Deployment:
+    """Topics and a collection of its own; `workers` are ended by `close`."""
+
+    folder: Path
+    settings: Settings
+    values: dict[str, Any]
+    workers: list[Worker] = field(default_factory=list)
+
+    @classmethod
+    def create(cls, folder: Path, bootstrap: str, milvus_uri: str, partitions: int = 4, **values: Any) -> Deployment:
+        tag = f"d{uuid.uuid4().hex[:10]}"
+        names = ("uploads", "fingerprints", "ledger", "unique", "duplicate", "review", "deadletters")
+        merged: dict[str, Any] = {
+            **values,
+            "kafka": {"bootstrap_servers": bootstrap, "group_prefix": tag, **values.get("kafka", {})},
+            "topics": {name: f"{tag}.{name}" for name in names} | {"partitions": partitions},
+            "index": {"uri": milvus_uri, "collection": tag, "index_type": "FLAT", **values.get("index", {})},
+        }
+        settings = Settings(**merged)
+        deployment = cls(folder, settings, merged)
+        admin = Admin(settings)
+        topics = settings.topics
+        for name in (topics.uploads, topics.fingerprints, topics.ledger, *topics.verdicts, topics.deadletters):
+            admin.create(name, partitions, 1, {"max.message.bytes": str(topics.message_bytes_max)})
+        admin.topics([topics.deadletters])
+        return deployment
+
+    def start(self, name: str, *stages: str, **values: Any) -> Worker:
+        """A worker process with a stable instance id; all stages when none is named."""
+        port = free_port()
+        config = self.folder / f"{name}.yaml"
+        merged = {**self.values, **values, "instance_id": name, "health": {"port": port}}
+        config.write_text(yaml.safe_dump(merged))
+        log = self.folder / f"{name}-{len(self.workers)}.log"
+        command = [sys.executable, "-m", "ops.cli.main", "run", "--config", str(config)]
+        for stage in stages:
+            command += ["--stage", stage]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=self.folder)  # noqa: S603
+        worker = Worker(process, port, log)
+        self.workers.append(worker)
+        return worker
+
+    def send(self, uploads: Iterable[SentUpload]) -> int:
+        producer = LogProducer(self.settings)
+        sent = 0
+        for upload in uploads:
+            headers = upload_headers(upload.upload_id, upload.tenant, upload.content_type, "/tests")
+            producer.produce([Outgoing(self.settings.topics.uploads, upload.value, headers, upload.partition)])
+            sent += 1
+        producer.flush()
+        return sent
+
+    def send_raw(self, records: Sequence[Outgoing]) -> None:
+        producer = LogProducer(self.settings)
+        producer.produce(records)
+        producer.flush()
+
+    def read(self, topic: str) -> list[Record]:
+        """All committed records of a topic, partition by partition."""
+        reader = LogReader(self.settings, topic)
+        found: list[Record] = []
+        try:
+            for partition in range(self.settings.topics.partitions):
+                found += _read_partition(reader, partition)
+        finally:
+            reader.close()
+        return found
+
+    def verdicts(self) -> list[Verdict]:
+        return [Verdict.model_validate_json(r.value or b"") for t in self.settings.topics.verdicts for r in self.read(t)]
+
+    def dead_letters(self) -> list[DeadLetter]:
+        return [DeadLetter.model_validate_json(r.value or b"") for r in self.read(self.settings.topics.deadletters)]
+
+    def judged(self) -> int:
+        """Verdicts and dead letters that are visible now."""
+        return len(self.verdicts()) + len(self.dead_letters())
+
+    def wait_judged(self, count: int, timeout_s: float = 120.0) -> None:
+        until(lambda: self.judged() >= count, timeout_s, lambda: f"{self.judged()} of {count} judged; {self._logs()}")
+
+    def offline(self, rule_of: Callable[[str], Rule]) -> dict[str, Answer]:
+        """The offline judge's answers over the same fingerprints topic."""
+        return judge_log(self.read(self.settings.topics.fingerprints), rule_of)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.kill()
+
+    def _logs(self) -> str:
+        return json.dumps({w.log.name: w.log.read_text()[-1500:] for w in self.workers}, indent=1)
+
+
+def until(condition: Callable[[], bool], timeout_s: float, why: Callable[[], str] = lambda: "") -> None:
+    """Wait for a condition; fails with `why` when it does not come true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {why()}"
+        time.sleep(0.1)
+
+
+def _read_partition(reader: LogReader, partition: int) -> list[Record]:
+    low, high = reader.ends(partition)
+    if low >= high:
+        return []
+    reader.start(partition, low)
+    found: list[Record] = []
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        records, end = reader.read(2_000, 0.2)
+        found += records
+        if end is not None:
+            return found
+    raise AssertionError(f"partition {partition} was not read to its end {high}")

@@ -1,0 +1,80 @@
+"""The offline judge: the same decision over an exact search, straight down the fingerprints log.
+
+It shares `stream.decision` with the product and nothing else: no window, no memory, no index, no batches.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.events import Fingerprint, FingerprintFailure, Verdict, VerdictKind, fingerprint_record
+from stream.decision import Item, Rule, judge
+from stream.kafka import Record
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What must come out for one upload record: a verdict, or a dead letter's reason."""
+
+    upload_id: str | None
+    verdict: Verdict | None
+    reason: str | None
+
+
+def judge_log(records: Iterable[Record], rule_of: Callable[[str], Rule]) -> dict[str, Answer]:
+    """Answers by source position, for the records of one or more partitions (each in log order)."""
+    answers: dict[str, Answer] = {}
+    representatives: dict[str, list[tuple[Item, VerdictKind, int]]] = defaultdict(list)
+    first_verdicts: dict[tuple[str, str], Verdict] = {}
+    for order, record in enumerate(records):
+        parsed = fingerprint_record.validate_json(record.value or b"")
+        if parsed.source.key in answers:
+            continue
+        answers[parsed.source.key] = _answer(parsed, order, representatives, first_verdicts, rule_of)
+    return answers
+
+
+def _answer(
+    parsed: Fingerprint | FingerprintFailure,
+    order: int,
+    representatives: dict[str, list[tuple[Item, VerdictKind, int]]],
+    first_verdicts: dict[tuple[str, str], Verdict],
+    rule_of: Callable[[str], Rule],
+) -> Answer:
+    if isinstance(parsed, FingerprintFailure):
+        return Answer(parsed.upload_id, None, parsed.reason)
+    earlier = first_verdicts.get((parsed.tenant, parsed.upload_id))
+    if earlier is not None and earlier.sha256 != parsed.sha256:
+        return Answer(parsed.upload_id, None, "id_conflict")
+    if earlier is not None:
+        return Answer(parsed.upload_id, earlier.model_copy(update={"repeat": True}), None)
+    item = Item.of(parsed)
+    own = representatives[item.tenant]
+    hits = []
+    for other, verdict, offset in own:
+        similarity = float(np.dot(other.embedding.astype(np.float64), item.embedding.astype(np.float64)))
+        hit = other.as_hit(verdict, offset)
+        hits.append(type(hit)(*[getattr(hit, name) for name in hit.__slots__[:-1]], similarity))
+    verdict = judge(item, hits, rule_of(item.tenant))
+    first_verdicts[item.tenant, item.upload_id] = verdict
+    if verdict.verdict is not VerdictKind.DUPLICATE:
+        own.append((item, verdict.verdict, order))
+    return Answer(parsed.upload_id, verdict, None)
+
+
+def disagreement(expected: Answer, got: Verdict) -> str | None:
+    """Where a verdict differs from the offline judge's; scores may differ by one rounding step."""
+    want = expected.verdict
+    if want is None:
+        return f"{got.upload_id}: a verdict, the offline judge says {expected.reason}"
+    if (want.verdict, want.repeat, want.evidence) != (got.verdict, got.repeat, got.evidence):
+        return f"{got.upload_id}: {got.verdict} {got.evidence}, the offline judge says {want.verdict} {want.evidence}"
+    if (want.match and want.match.upload_id) != (got.match and got.match.upload_id):
+        return f"{got.upload_id}: matches {got.match}, the offline judge says {want.match}"
+    if want.score is not None and (got.score is None or abs(want.score - got.score) > 1.01e-4):
+        return f"{got.upload_id}: score {got.score}, the offline judge says {want.score}"
+    return None
