@@ -42,8 +42,6 @@ class Background:
 
     def bias(self, vectors: Vector) -> Vector:
         """float32 [N, 256] of unit length -> float32 [N]: mean cosine to the 20 nearest background vectors."""
-        if not len(vectors):
-            return np.empty(0, dtype=np.float32)
         cosines = vectors @ self.vectors.T
         nearest = np.partition(cosines, -NEAREST, axis=1)[:, -NEAREST:]
         mean: Vector = nearest.mean(axis=1, dtype=np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from stream.service import ALL_STAGES, Service
 
 READY_TIMEOUT_S = 120.0
 _LOOK_AGAIN_S = 0.05
+_GLOG_FOLDER = "GLOG_log_dir"
 
 
 class _Alone(Settings):
@@ -58,13 +60,14 @@ def embedded_service(folder: Path, uploads_folder: Path) -> Iterator[Service]:
     broker = EmbeddedBroker()
     index_file = folder / "index.db"
     settings = settings_for(broker.bootstrap_servers, index_file, uploads_folder)
-    service = Service(settings, ALL_STAGES, embedded=True)
-    try:
-        service.start()
-        yield service
-    finally:
-        service.close()
-        _end_milvus_lite(index_file)
+    with _milvus_lite_logs_into(folder):
+        service = Service(settings, ALL_STAGES, embedded=True)
+        try:
+            service.start()
+            yield service
+        finally:
+            service.close()
+            _end_milvus_lite(index_file)
 
 
 def wait_until_ready(service: Service) -> None:
@@ -106,6 +109,20 @@ def logs_into(file: Path) -> Iterator[None]:
         root.handlers = before[0]
         own.setLevel(before[1])
         handler.close()
+
+
+@contextmanager
+def _milvus_lite_logs_into(folder: Path) -> Iterator[None]:
+    """Its process writes log files (glog) into the folder for temporary files, and never removes them."""
+    before = os.environ.get(_GLOG_FOLDER)
+    os.environ[_GLOG_FOLDER] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_GLOG_FOLDER]
+        else:
+            os.environ[_GLOG_FOLDER] = before
 
 
 def _end_milvus_lite(index_file: Path) -> None:

@@ -95,7 +95,7 @@ def wheel(photos_max: int) -> Collection:
 
 
 def in_folder(folder: Path, photos_max: int) -> Collection:
-    """Pictures below a folder in the order of their paths, numbered; what does not open, icons and giants are left out."""
+    """Pictures below a folder by path, numbered. Icons, giants and what does not open are skipped."""
     if not folder.is_dir():
         raise SettingError(f"{folder} is not a folder; name one that holds pictures ({', '.join(SUFFIXES)})")
     photos: list[Photo] = []

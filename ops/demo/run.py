@@ -74,9 +74,10 @@ def _run(chosen: Collection, place: Path, log_file: Path, screen: Screen) -> Rep
         copies = pool.submit(_edit, workshop, originals, stopped)
         try:
             with embedded_service(place, files) as service:
-                wait_until_ready(service)
+                # Before the wait: the broker makes every consumer group wait for members, all at the same time.
                 session = _Session(service, screen, Assessor(distinct=chosen.distinct))
                 try:
+                    wait_until_ready(service)
                     return session.run(chosen, originals, second_views, copies, log_file)
                 finally:
                     session.close()

@@ -2,7 +2,8 @@
 answer; one that a new release adds fails this test instead of reaching production.
 
 Breaks that these tests catch, each tried: any line taken out of `BY_CLASS`, `BY_STATUS` or `BY_CODE`;
-`asking` without grpc.RpcError; the check of the number of answers, or of their tenant, removed; hits not joined by row id.
+`asking` without grpc.RpcError; the check of the number of answers, or of their tenant, removed; hits not
+joined by row id.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ def test_statuses_become_ours_however_pymilvus_wraps_them(status: grpc.StatusCod
     itself = exceptions.MilvusException(status, "raise e from e")
     itself.__cause__ = itself
     kinds = {type(translate(failure, "x")) for failure in (wrapped, after_retries, itself)}
+    assert "said the server" in str(translate(wrapped, "x"))
     assert kinds == {type(plain)} == {failures.BY_STATUS[status]}
     assert status.name in str(plain)
 

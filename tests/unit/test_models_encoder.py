@@ -131,7 +131,7 @@ def test_drafted_jpeg_is_the_same_picture(openvino: Encoder) -> None:
     drafted.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
     assert drafted.width < full.width
     embeddings = openvino.encode(np.stack([reduce(full), reduce(drafted)]))
-    assert float(embeddings[0] @ embeddings[1]) > 0.995
+    assert float(embeddings[0] @ embeddings[1]) > 0.999
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,7 @@ def test_drafted_jpeg_is_the_same_picture(openvino: Encoder) -> None:
         pytest.param(lambda pixels: pixels[..., ::-1], id="blue and red swapped"),
         pytest.param(lambda pixels: pixels[:, ::-1], id="upside down"),
         pytest.param(lambda pixels: pixels // 2, id="half as bright"),
+        pytest.param(lambda pixels: np.roll(pixels, 1, axis=2), id="a pixel aside"),
     ],
 )
 def test_wrong_input_fails_parity(openvino: Encoder, spoil: Callable[[Pixels], Pixels]) -> None:

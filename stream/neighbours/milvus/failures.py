@@ -111,7 +111,9 @@ def asking(what: str) -> Iterator[None]:
 def translate(failure: BaseException, what: str) -> DejaviewError:
     """The error of ours that a failure of theirs means."""
     meaning = _meaning(failure)
-    text = " ".join(_text(failure).split())[:_TEXT_CHARS_MAX]
+    # pymilvus calls every failure to connect "illegal connection params or server unavailable"; gRPC knows which.
+    told_by = failure.__cause__ if isinstance(failure.__cause__, grpc.RpcError) else failure
+    text = " ".join(_text(told_by).split())[:_TEXT_CHARS_MAX]
     return meaning(f"{what}: {text}{_HINTS[meaning]}")
 
 
