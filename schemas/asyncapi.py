@@ -37,15 +37,21 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "dejaview",
             "version": VERSION,
-            "description": "Near-duplicate verdicts for image uploads. CloudEvents 1.0 over Kafka, binary mode; uploads "
-            f"may also come in structured mode ({STRUCTURED}).",
+            "description": "Near-duplicate verdicts for image uploads. CloudEvents 1.0 over Kafka, binary mode; "
+            f"uploads may also come in structured mode ({STRUCTURED}).",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
         "channels": {
-            "uploads": _channel("dejaview.uploads", "Any partition. One message per upload.", ["uploadImage", "uploadReference"]),
-            "fingerprints": _channel("dejaview.fingerprints", "Internal. Partition: xxh64(ce_tenant) mod count.", ["fingerprint"]),
-            "ledger": _channel("dejaview.ledger", "Internal. Partitions as fingerprints; kept without limit.", ["ledgerEntry"]),
+            "uploads": _channel(
+                "dejaview.uploads", "Any partition. One message per upload.", ["uploadImage", "uploadReference"]
+            ),
+            "fingerprints": _channel(
+                "dejaview.fingerprints", "Internal. Partition: xxh64(ce_tenant) mod count.", ["fingerprint"]
+            ),
+            "ledger": _channel(
+                "dejaview.ledger", "Internal. Partitions as fingerprints; kept without limit.", ["ledgerEntry"]
+            ),
             "unique": _channel("dejaview.verdicts.unique", "Verdicts `unique`.", ["verdict"]),
             "duplicate": _channel("dejaview.verdicts.duplicate", "Verdicts `duplicate`.", ["verdict"]),
             "review": _channel("dejaview.verdicts.review", "Verdicts `review`.", ["verdict"]),
@@ -114,7 +120,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if FILE.read_text() == text:
         return 0
-    print(f"{FILE} differs from the models; run `python -m schemas.asyncapi` and commit the result", file=sys.stderr)
+    sys.stderr.write(f"{FILE} differs from the models; run `python -m schemas.asyncapi` and commit the result\n")
     return 1
 
 

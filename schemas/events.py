@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 Vector: TypeAlias = NDArray[np.float32]
 
 EMBEDDING_SIZE = 256
+NORM_TOLERANCE = 0.01
 UPLOAD_ID_CHARS_MAX = 256
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 DETAIL_CHARS_MAX = 500
@@ -131,7 +132,7 @@ class Fingerprint(FromUpload):
     def _unit_length(cls, value: str) -> str:
         vector = decode_embedding(value)
         norm = float(np.linalg.norm(vector))
-        if not abs(norm - 1.0) < 1e-2:
+        if not abs(norm - 1.0) < NORM_TOLERANCE:
             raise ValueError(f"the embedding's L2 norm is {norm}, not 1")
         return value
 

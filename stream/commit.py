@@ -66,16 +66,18 @@ class Committer:
             BrokerUnavailable, StageStopped: nothing of it is visible (exactly_once), or the ledger
                 knows what is (at_least_once).
         """
-        if self._delivery == "exactly_once":
-            ledger = self._exactly_once(batch)
-        else:
-            ledger = self._at_least_once(batch)
+        publish = self._exactly_once if self._delivery == "exactly_once" else self._at_least_once
+        ledger = publish(batch)
         for outcome, record in ledger:
             apply(outcome, record.offset)
 
     def _exactly_once(self, batch: Batch) -> list[tuple[Outcome, Outgoing]]:
         events, ledger = self._records(batch)
-        self._producer.begin()
+        try:
+            self._producer.begin()
+        except DejaviewError as error:
+            # No transaction can be begun any more: this producer is fenced or broken.
+            raise OutcomeUnknown(str(error)) from error
         try:
             self._producer.produce([*events, *(record for _, record in ledger)])
             self._producer.flush()

@@ -117,7 +117,9 @@ class IntakeSettings(Section):
     side_max: Positive = Field(16_384, description="longest side in pixels")
     decoders: Positive = Field(2, description="decoder processes")
     decode_cpu_s: Seconds = Field(5.0, description="CPU time one image may take (40 MP with alpha takes 4 s)")
-    decode_wall_s: Seconds = Field(15.0, description="wall time one image may take (a starved machine is not the image's fault)")
+    decode_wall_s: Seconds = Field(
+        15.0, description="wall time one image may take (a starved machine is not the image's fault)"
+    )
     decode_memory_bytes: Positive = Field(1_500_000_000, description="address space of a decoder process")
     fetchers: Positive = Field(8, description="references fetched at the same time")
     fetch_timeout_s: Seconds = Field(10.0, description="one fetch, from connect to the last byte")
@@ -154,7 +156,9 @@ class DecideSettings(Section):
     batch_items_max: Positive = Field(256, description="fingerprints in one transaction")
     batch_wait_s: Seconds = Field(0.02, description="time to fill a batch")
     window_rows_max: Positive = Field(50_000, description="representatives the index does not hold yet, per partition")
-    memory_entries_max: Positive = Field(200_000, description="ledger entries remembered against repeats, per partition")
+    memory_entries_max: Positive = Field(
+        200_000, description="ledger entries remembered against repeats, per partition"
+    )
     progress_interval_s: Seconds = Field(0.2, description="how often the index's progress is read")
     pin_age_s: Seconds = Field(0.4, description="age from which a guaranteed timestamp costs no wait")
     foreign_model_pause_s: Seconds = Field(900.0, description="then a fingerprint of another model is a dead letter")
@@ -199,7 +203,9 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    instance_id: str = Field("", description="stable name of this worker, for its transactional id; the host name if not set")
+    instance_id: str = Field(
+        "", description="stable name of this worker, for its transactional id; the host name if not set"
+    )
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     first_start: Literal["earliest", "latest"] = Field("earliest", description="where a new consumer group begins")
     drain_s: Seconds = Field(20.0, description="time for work in hand at shutdown")

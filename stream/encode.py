@@ -58,7 +58,9 @@ class EncodeStage:
         self._metrics = metrics
         self._health = health
         encode = settings.encode
-        self._batcher: Batcher[Prepared] = Batcher(encode.batch_items_max, encode.in_flight_bytes_max, encode.batch_wait_s)
+        self._batcher: Batcher[Prepared] = Batcher(
+            encode.batch_items_max, encode.in_flight_bytes_max, encode.batch_wait_s
+        )
         self._offsets: dict[int, ContiguousOffsets] = {}
         self._unopened: set[int] = set()
         self._in_flight: dict[tuple[int, int], Prepared] = {}

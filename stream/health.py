@@ -67,7 +67,7 @@ class HealthServer:
             self._server = ThreadingHTTPServer((settings.host, settings.port), handler)
         except OSError as error:
             raise SettingError(
-                f"health.host {settings.host} health.port {settings.port}: {error.strerror}; choose another port (0: any)"
+                f"health.host {settings.host} health.port {settings.port}: {error.strerror}; name another port (0: any)"
             ) from error
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]

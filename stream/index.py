@@ -194,7 +194,9 @@ class IndexStage:
         self._metrics.index_lag.set(lag)
         self._metrics.lag.labels(STAGE).set(lag)
         if self._unopened or not self._position:
-            self._health.unready(f"{STAGE} partitions", f"open {sorted(self._position)}, waiting {sorted(self._unopened)}")
+            self._health.unready(
+                f"{STAGE} partitions", f"open {sorted(self._position)}, waiting {sorted(self._unopened)}"
+            )
         else:
             self._health.ready(f"{STAGE} partitions")
 

@@ -127,7 +127,7 @@ def check_links(other_ledgers: list[Link], other_counts: list[Link], ledger_topi
     if other_ledgers:
         raise LedgerGap(
             f"the index was built from ledger topic id {other_ledgers[0].ledger_topic_id}, this ledger is "
-            f"{ledger_topic_id}: the topic was created anew. Set `index.collection` to a new name, or restore the topic."
+            f"{ledger_topic_id}: the topic was created anew. Set `index.collection` to a new name, or restore it."
         )
     if other_counts:
         raise PartitionCountChanged(

@@ -128,5 +128,3 @@ def read_entry(reader: LogReader, partition: int, offset: int, timeout_s: float)
                 return parse(record)
         waited_s += 0.1
     raise BrokerUnavailable(f"ledger entry {partition}:{offset} was not read in {timeout_s:g} s")
-
-

@@ -20,40 +20,78 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        r = {"registry": self.registry}
-        self.events = Counter("dejaview_events", "Records read, by stage.", ["stage"], **r)
-        self.verdicts = Counter("dejaview_verdicts", "Verdicts published, repeats included.", ["verdict"], **r)
-        self.repeats = Counter("dejaview_repeated_verdicts", "Verdicts published again for a sender's repeat.", **r)
-        self.dead_letters = Counter("dejaview_dead_letters", "Dead letters published.", ["reason"], **r)
-        self.dropped = Counter("dejaview_dropped_repeats", "Fingerprints dropped: their upload was judged.", **r)
+        self.events = Counter("dejaview_events", "Records read, by stage.", ["stage"], registry=self.registry)
+        self.verdicts = Counter(
+            "dejaview_verdicts", "Verdicts published, repeats included.", ["verdict"], registry=self.registry
+        )
+        self.repeats = Counter(
+            "dejaview_repeated_verdicts", "Verdicts published again for a sender's repeat.", registry=self.registry
+        )
+        self.dead_letters = Counter(
+            "dejaview_dead_letters", "Dead letters published.", ["reason"], registry=self.registry
+        )
+        self.dropped = Counter(
+            "dejaview_dropped_repeats", "Fingerprints dropped: their upload was judged.", registry=self.registry
+        )
         self.latency = Histogram(
             "dejaview_upload_to_verdict_seconds",
             "From the upload record's Kafka timestamp to its committed verdict.",
             buckets=_LATENCY_S,
-            **r,
+            registry=self.registry,
         )
-        self.step = Histogram("dejaview_step_seconds", "Time of a step.", ["stage", "step"], buckets=_STEP_S, **r)
-        self.batch = Histogram("dejaview_batch_items", "Items in a batch.", ["stage"], buckets=_BATCH, **r)
+        self.step = Histogram(
+            "dejaview_step_seconds", "Time of a step.", ["stage", "step"], buckets=_STEP_S, registry=self.registry
+        )
+        self.batch = Histogram(
+            "dejaview_batch_items", "Items in a batch.", ["stage"], buckets=_BATCH, registry=self.registry
+        )
         self.oldest = Gauge(
             "dejaview_oldest_unjudged_upload_timestamp_seconds",
             "Kafka timestamp of the oldest upload in a stage's hands (0: none). Its age is time() less this.",
             ["stage"],
-            **r,
+            registry=self.registry,
         )
-        self.in_flight = Gauge("dejaview_in_flight_uploads", "Uploads taken by ENCODE and not committed.", **r)
-        self.in_flight_bytes = Gauge("dejaview_in_flight_bytes", "Bytes of uploads in flight in ENCODE.", **r)
-        self.window_rows = Gauge("dejaview_window_rows", "Rows in the windows of all owned partitions.", **r)
-        self.memory_entries = Gauge("dejaview_memory_entries", "Ledger entries remembered against repeats.", **r)
-        self.index_lag = Gauge("dejaview_index_progress_lag_records", "Ledger records not in the index yet.", **r)
-        self.lag = Gauge("dejaview_consumer_lag_records", "Records behind the end of the topic.", ["stage"], **r)
-        self.index_errors = Counter("dejaview_index_errors", "Failed calls to the index.", ["stage"], **r)
-        self.broker_errors = Counter("dejaview_broker_errors", "Failed calls to Kafka.", ["stage"], **r)
-        self.aborted = Counter("dejaview_aborted_batches", "Batches thrown away and judged again.", ["cause"], **r)
-        self.indexed = Counter("dejaview_indexed_rows", "Rows inserted into the index.", **r)
-        self.decoder_restarts = Gauge("dejaview_decoder_restarts", "Decoder processes replaced.", **r)
-        self.paused = Gauge("dejaview_paused_partitions", "Owned partitions that are not being read.", ["stage"], **r)
-        self.ready = Gauge("dejaview_ready", "1 when /readyz says yes.", **r)
-        self.info = Gauge("dejaview_build_info", "1; the labels say what runs.", ["version", "model_id", "runtime"], **r)
+        self.in_flight = Gauge(
+            "dejaview_in_flight_uploads", "Uploads taken by ENCODE and not committed.", registry=self.registry
+        )
+        self.in_flight_bytes = Gauge(
+            "dejaview_in_flight_bytes", "Bytes of uploads in flight in ENCODE.", registry=self.registry
+        )
+        self.window_rows = Gauge(
+            "dejaview_window_rows", "Rows in the windows of all owned partitions.", registry=self.registry
+        )
+        self.memory_entries = Gauge(
+            "dejaview_memory_entries", "Ledger entries remembered against repeats.", registry=self.registry
+        )
+        self.index_lag = Gauge(
+            "dejaview_index_progress_lag_records", "Ledger records not in the index yet.", registry=self.registry
+        )
+        self.lag = Gauge(
+            "dejaview_consumer_lag_records", "Records behind the end of the topic.", ["stage"], registry=self.registry
+        )
+        self.index_errors = Counter(
+            "dejaview_index_errors", "Failed calls to the index.", ["stage"], registry=self.registry
+        )
+        self.broker_errors = Counter(
+            "dejaview_broker_errors", "Failed calls to Kafka.", ["stage"], registry=self.registry
+        )
+        self.aborted = Counter(
+            "dejaview_aborted_batches", "Batches thrown away and judged again.", ["cause"], registry=self.registry
+        )
+        self.indexed = Counter("dejaview_indexed_rows", "Rows inserted into the index.", registry=self.registry)
+        self.decoder_restarts = Gauge(
+            "dejaview_decoder_restarts", "Decoder processes replaced.", registry=self.registry
+        )
+        self.paused = Gauge(
+            "dejaview_paused_partitions", "Owned partitions that are not being read.", ["stage"], registry=self.registry
+        )
+        self.ready = Gauge("dejaview_ready", "1 when /readyz says yes.", registry=self.registry)
+        self.info = Gauge(
+            "dejaview_build_info",
+            "1; the labels say what runs.",
+            ["version", "model_id", "runtime"],
+            registry=self.registry,
+        )
         for reason in Reason:
             self.dead_letters.labels(reason)
         for verdict in VerdictKind:

@@ -212,5 +212,3 @@ class Ownership:
             self._its_consumer.pause(paused)
         if running:
             self._its_consumer.resume(running)
-
-

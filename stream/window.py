@@ -112,7 +112,9 @@ class Window:
             if not len(rows):
                 del self._tenants[tenant]
 
-    def nearest(self, tenant: str, vectors: Vector, biases: Vector, row_ids: list[str], rows_max: int) -> list[list[Hit]]:
+    def nearest(
+        self, tenant: str, vectors: Vector, biases: Vector, row_ids: list[str], rows_max: int
+    ) -> list[list[Hit]]:
         """The tenant's rows near float32 [N, 256]: at most `rows_max` by score, and the one of the same id."""
         rows = self._tenants.get(tenant)
         return rows.nearest(vectors, biases, row_ids, rows_max) if rows is not None else [[] for _ in row_ids]

@@ -39,7 +39,9 @@ EXIT_PIPE_CLOSED = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     if sys.platform == "win32":
-        return _complain("this needs Linux or macOS; on Windows install WSL2 (`wsl --install`) and run it there", EXIT_WRONG)
+        return _complain(
+            "this needs Linux or macOS; on Windows install WSL2 (`wsl --install`) and run it there", EXIT_WRONG
+        )
     try:
         args = _parse(list(sys.argv[1:] if argv is None else argv))
         logs.set_up(args.log_level or getattr(args, "log_level_default", "warning"))

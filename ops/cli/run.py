@@ -39,7 +39,10 @@ def run(args: argparse.Namespace) -> int:
     service = Service(settings, parse_stages(args.stage))
     _stop_on_signals(service)
     port = service.start()
-    print(f"dejaview runs {', '.join(service.stages)}; metrics at http://{settings.health.host}:{port}/metrics", flush=True)
+    print(
+        f"dejaview runs {', '.join(service.stages)}; metrics at http://{settings.health.host}:{port}/metrics",
+        flush=True,
+    )
     try:
         service.wait()
     finally:

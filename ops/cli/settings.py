@@ -54,9 +54,7 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Any setting is a flag too: --kafka.bootstrap_servers=HOST:PORT. `dejaview config` lists them."
 
 
-def load_settings(
-    config: Path | None, flags: Sequence[str], environ: Mapping[str, str] | None = None
-) -> Loaded:
+def load_settings(config: Path | None, flags: Sequence[str], environ: Mapping[str, str] | None = None) -> Loaded:
     """Read all sources, merge them deeply and check the result.
 
     Args:

@@ -9,7 +9,15 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from stream.config import Settings
-from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, NotPermitted, OffsetLost, SettingError, TopicMissing
+from stream.errors import (
+    BatchAborted,
+    BrokerUnavailable,
+    DejaviewError,
+    NotPermitted,
+    OffsetLost,
+    SettingError,
+    TopicMissing,
+)
 
 _NOT_PERMITTED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,

@@ -55,9 +55,7 @@ class GroupConsumer:
         }
         with option_errors():
             self._consumer = Consumer(configuration(settings, settings.kafka.consumer_options, own))
-        self._consumer.subscribe(
-            [topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def poll(self, records_max: int, first_wait_s: float, fill_wait_s: float) -> list[Record]:
         """Up to `records_max` records: waits for a first one, then a moment for more. Runs the assignment's calls.
@@ -104,7 +102,7 @@ class GroupConsumer:
         return low, high
 
     def lag(self, partition: int, position: int) -> int:
-        """Records between a position and the last known end (no request). Transaction markers at the end do not count."""
+        """Records between a position and the last known end (no request); markers at the end do not count."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
         return max(0, high - max(position, self._ends.get(partition, 0)))
 
@@ -113,12 +111,13 @@ class GroupConsumer:
         deadline = time.monotonic() + 5.0
         while True:
             try:
-                self._consumer.seek(TopicPartition(self._topic, partition, offset))
-                return
+                return self._consumer.seek(TopicPartition(self._topic, partition, offset))
             except KafkaException as exception:
                 # Right after an assignment the fetcher is not started yet and refuses.
                 if exception.args[0].code() != KafkaError._STATE or time.monotonic() > deadline:  # noqa: SLF001
-                    raise translate(exception.args[0], f"seeking {self._topic} [{partition}] to {offset}") from exception
+                    raise translate(
+                        exception.args[0], f"seeking {self._topic} [{partition}] to {offset}"
+                    ) from exception
                 time.sleep(0.01)
 
     def pause(self, partitions: Iterable[int]) -> None:
@@ -152,7 +151,7 @@ class GroupConsumer:
         if error is None:
             return True
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            self._ends[message.partition()] = message.offset()
+            self._ends[message.partition() or 0] = message.offset() or 0
             return False
         mapped = translate(error, f"consuming {self._topic}")
         if isinstance(mapped, StageStopped):

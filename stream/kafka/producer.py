@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -52,9 +53,9 @@ class LogProducer:
                     record.topic,
                     value=record.value,
                     key=record.key,
-                    headers=record.headers,
+                    headers=list(record.headers),
                     partition=record.partition,
-                    on_delivery=lambda error, message, record=record: self._delivered(error, message, record),
+                    on_delivery=partial(self._delivered, record),
                 )
             except BufferError as error:
                 raise BrokerUnavailable(f"producing to {record.topic}: the local queue is full") from error
@@ -100,9 +101,9 @@ class LogProducer:
         self._producer.flush(0)
         self._failed = None
 
-    def _delivered(self, error: KafkaError | None, message: Message, record: Outgoing) -> None:
+    def _delivered(self, record: Outgoing, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed = self._failed or error
             return
-        record.offset = message.offset()
-        record.partition = message.partition()
+        record.offset = message.offset() or 0
+        record.partition = message.partition() or 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
@@ -43,9 +44,14 @@ def record_of(message: Message) -> Record:
     kind, timestamp_ms = message.timestamp()
     return Record(
         topic=message.topic() or "",
-        partition=message.partition(),
-        offset=message.offset(),
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
         timestamp_ms=0 if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
-        headers=[(name, value or b"") for name, value in message.headers() or []],
+        headers=_headers(message.headers()),
         value=message.value(),
     )
+
+
+def _headers(raw: Any) -> Headers:
+    """librdkafka's headers: a list of pairs, a value may be missing."""
+    return [(name, value or b"") for name, value in raw or []]

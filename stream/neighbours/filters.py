@@ -18,7 +18,7 @@ LINKS_TENANT = "_links"
 
 _TENANT = re.compile(TENANT_PATTERN)
 _ROW_ID = re.compile(r"[0-9a-f]{32}")
-_TOPIC_ID = re.compile(r"[A-Za-z0-9+/=_.-]{1,249}")
+_TOPIC_ID = re.compile(r"[A-Za-z0-9+/=_.-]{1,64}")
 _OFFSET_MAX = 2**63 - 1
 
 

@@ -61,7 +61,7 @@ class Worker:
     def get(self, path: str) -> tuple[int, str]:
         """GET one of /livez, /readyz, /metrics."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -116,7 +116,7 @@ class Deployment:
             command += ["--stage", stage]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with log.open("wb") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=self.folder)  # noqa: S603
+            process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=self.folder)
         worker = Worker(process, port, log)
         self.workers.append(worker)
         return worker
@@ -148,7 +148,9 @@ class Deployment:
         return found
 
     def verdicts(self) -> list[Verdict]:
-        return [Verdict.model_validate_json(r.value or b"") for t in self.settings.topics.verdicts for r in self.read(t)]
+        return [
+            Verdict.model_validate_json(r.value or b"") for t in self.settings.topics.verdicts for r in self.read(t)
+        ]
 
     def dead_letters(self) -> list[DeadLetter]:
         return [DeadLetter.model_validate_json(r.value or b"") for r in self.read(self.settings.topics.deadletters)]

@@ -92,7 +92,9 @@ def item(seed: int = 0, **changes: object) -> Item:
     return Item(**{name: changes.get(name, getattr(made, name)) for name in made.__slots__})  # type: ignore[arg-type]
 
 
-def hit(similarity: float, *, name: str = "a", tenant: str = "t", bias: float = 0.0, offset: int = 0, **changes: object) -> Hit:
+def hit(
+    similarity: float, *, name: str = "a", tenant: str = "t", bias: float = 0.0, offset: int = 0, **changes: object
+) -> Hit:
     fields: dict[str, object] = {
         "row_id": hashlib.blake2b(f"{tenant}/{name}".encode(), digest_size=16).hexdigest(),
         "tenant": tenant,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,10 +55,9 @@ def _answer(
     item = Item.of(parsed)
     own = representatives[item.tenant]
     hits = []
-    for other, verdict, offset in own:
+    for other, kind, offset in own:
         similarity = float(np.dot(other.embedding.astype(np.float64), item.embedding.astype(np.float64)))
-        hit = other.as_hit(verdict, offset)
-        hits.append(type(hit)(*[getattr(hit, name) for name in hit.__slots__[:-1]], similarity))
+        hits.append(replace(other.as_hit(kind, offset), similarity=similarity))
     verdict = judge(item, hits, rule_of(item.tenant))
     first_verdicts[item.tenant, item.upload_id] = verdict
     if verdict.verdict is not VerdictKind.DUPLICATE:

@@ -78,7 +78,22 @@ def test_a_closed_list_refuses_others() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [None, b"", b" ", b"_links", b"-a", b".a", b"a b", b'a"', b"a' or 1==1", b"a\n", b"\xd0\xb0cme", b"\xff", b"a" * 65, b"*"],
+    [
+        None,
+        b"",
+        b" ",
+        b"_links",
+        b"-a",
+        b".a",
+        b"a b",
+        b'a"',
+        b"a' or 1==1",
+        b"a\n",
+        b"\xd0\xb0cme",
+        b"\xff",
+        b"a" * 65,
+        b"*",
+    ],
 )
 def test_a_malformed_tenant_is_refused(raw: bytes | None) -> None:
     """R11: missing or malformed never means all tenants. Break: `$` for `\\Z` (a trailing newline passes)."""

@@ -44,7 +44,7 @@ def _kind(entry: LedgerEntry | None) -> str:
 
 
 def test_simultaneous_copies_in_one_batch_give_one_representative() -> None:
-    """R3: 200 copies of one picture in one batch: the first is unique, the rest are its duplicates. Break: drop `twins.near`."""
+    """R3: of 200 copies in one batch the first is unique, the rest are its duplicates. Break: drop `twins.near`."""
     vector = random_vector(1)
     works = [work(fingerprint(n, at_similarity(vector, 0.99, seed=n))) for n in range(200)]
     outcomes = judge().judge(works, Knowledge())
@@ -123,7 +123,13 @@ def test_a_dead_lettered_id_is_judged_when_it_comes_again() -> None:
     """R5: a replay is a new record and is judged. Break: remember dead letters' ids in `Memory.add`."""
     source = SourcePosition(topic_id="uploads-1", partition=0, offset=0)
     failure = FingerprintFailure(
-        source=source, source_topic="u", upload_timestamp_ms=0, tenant="t", upload_id="a", reason=Reason.BAD_IMAGE, detail="x"
+        source=source,
+        source_topic="u",
+        upload_timestamp_ms=0,
+        tenant="t",
+        upload_id="a",
+        reason=Reason.BAD_IMAGE,
+        detail="x",
     )
     made = judge()
     outcomes = made.judge([Work(0, 0, failure)], Knowledge())
@@ -143,9 +149,7 @@ pictures = st.lists(
 
 @settings(deadline=None)
 @given(pictures, st.lists(st.integers(1, 10), min_size=30, max_size=30))
-def test_how_the_log_is_cut_into_batches_does_not_matter(
-    made: list[tuple[int, float, str]], sizes: list[int]
-) -> None:
+def test_how_the_log_is_cut_into_batches_does_not_matter(made: list[tuple[int, float, str]], sizes: list[int]) -> None:
     """R2: the same log gives the same verdicts in batches of any size. Break: skip the window in `_new`."""
     records: list[Fingerprint] = [
         fingerprint(n, at_similarity(random_vector(base), similarity, seed=n), tenant=tenant)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from stream.offsets import ContiguousOffsets
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=60), st.randoms(use_true_random=False))
-def test_the_commit_is_the_finished_prefix(gaps: list[int], rng) -> None:  # type: ignore[no-untyped-def]
+def test_the_commit_is_the_finished_prefix(gaps: list[int], rng: random.Random) -> None:
     """R1: an offset is committed only when all before it are finished. Break: return `_next` in `to_commit`."""
     offsets = [sum(gaps[: n + 1]) for n in range(len(gaps))]
     tracker = ContiguousOffsets()
@@ -49,7 +51,9 @@ arrivals = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 100)), max_siz
 
 
 @given(arrivals, st.integers(1, 16), st.integers(1, 500), st.integers(0, 50))
-def test_batches_are_bounded_and_keep_order(made: list[tuple[int, int]], items_max: int, bytes_max: int, wait: int) -> None:
+def test_batches_are_bounded_and_keep_order(
+    made: list[tuple[int, int]], items_max: int, bytes_max: int, wait: int
+) -> None:
     """R8: no batch above its limits, none lost, none twice. Break: drop the byte check in `take`."""
     batcher: Batcher[int] = Batcher(items_max, bytes_max, wait)
     now, out = 0.0, []

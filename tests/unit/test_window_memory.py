@@ -84,7 +84,7 @@ def entry(offset: int, upload_id: str, content: str = "x") -> LedgerEntry:
 
 @given(st.lists(st.integers(0, 30), max_size=120), st.integers(1, 40))
 def test_memory_holds_the_last_entries(ids: list[int], entries_max: int) -> None:
-    """The last N entries are known, with the newest place of an id, older ones are not. Break: `popright` in `_forget`."""
+    """The last N entries are known, an id by its newest place; older ones are not. Break: `pop()` in `_forget`."""
     memory = Memory(entries_max)
     made = [entry(offset, f"u{upload}") for offset, upload in enumerate(ids)]
     for offset, one in enumerate(made):
