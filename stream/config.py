@@ -36,9 +36,12 @@ class Section(BaseModel):
 class KafkaSettings(Section):
     bootstrap_servers: str = Field("127.0.0.1:9092", description="brokers, host:port, comma-separated")
     group_prefix: str = Field("dejaview", description="consumer groups are PREFIX-encode, PREFIX-decide, PREFIX-index")
-    options: dict[str, str] = Field(default={}, description="any librdkafka option, for all clients (TLS, SASL, …)")
-    consumer_options: dict[str, str] = Field(default={}, description="librdkafka options for consumers")
-    producer_options: dict[str, str] = Field(default={}, description="librdkafka options for producers")
+    # Not in a repr: options hold passwords.
+    options: dict[str, str] = Field(
+        default={}, repr=False, description="any librdkafka option, for all clients (TLS, SASL, …)"
+    )
+    consumer_options: dict[str, str] = Field(default={}, repr=False, description="librdkafka options for consumers")
+    producer_options: dict[str, str] = Field(default={}, repr=False, description="librdkafka options for producers")
     option_files: dict[str, Path] = Field(
         default={}, description="librdkafka options whose value is a file's content (secrets), e.g. sasl.password"
     )
@@ -200,6 +203,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,
         nested_model_default_partial_update=True,
     )
 

@@ -69,6 +69,7 @@ class DecideStage:
         self._health = health
         self._backoff = Backoff(settings.index.retry_wait_max_s)
         self._refresh_at_s = 0.0
+        self._index_was_away = False
         self._searches = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
 
     def run(self, stop: Event) -> None:
@@ -110,6 +111,10 @@ class DecideStage:
         """Everything a batch relies on: a committer, the partitions' judges, the index's progress."""
         if self._committer is None:
             self._committer = self._make_committer()
+        if self._index_was_away:
+            # A collection that was released or dropped is loaded or made again; its progress tells what it lost.
+            self._index.prepare()
+            self._index_was_away = False
         self._ownership.open_next()
         now = time.monotonic()
         if now >= self._refresh_at_s:
@@ -239,7 +244,8 @@ class DecideStage:
         if isinstance(error, IndexFellBack):
             self._ownership.reopen(error.partitions)
         elif isinstance(error, TransientError):
-            kind = self._metrics.index_errors if isinstance(error, IndexUnavailable) else self._metrics.broker_errors
+            self._index_was_away = isinstance(error, IndexUnavailable)
+            kind = self._metrics.index_errors if self._index_was_away else self._metrics.broker_errors
             kind.labels(STAGE).inc()
             self._health.unready(f"{STAGE} index", str(error))
             self._ownership.pause(Pause.INDEX_AWAY)

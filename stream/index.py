@@ -59,6 +59,8 @@ class IndexStage:
         self._position: dict[int, int] = {}
         self._timestamp: dict[int, int] = {}
         self._acknowledged = EARLIEST_TIMESTAMP
+        # Set at the start and after every failure: rows may be there without their link.
+        self._unsure = True
 
     def assigned(self, partitions: Sequence[int]) -> None:
         log.info("assigned ledger partitions %s", sorted(partitions))
@@ -109,6 +111,8 @@ class IndexStage:
         """Find the chain's end, clear what lies beyond it, prove the path with a link, and read on from there."""
         if not self._unopened:
             return
+        if self._unsure:
+            self._index.prepare()
         links = self._index.links(None, None, STRONG)
         for partition in sorted(self._unopened):
             own = sort_links(links, self._ledger_topic_id, partition, self._partitions)
@@ -139,19 +143,43 @@ class IndexStage:
                 by_partition[record.partition].append(record)
         with self._metrics.timed(STAGE, "check"):
             self._check_chains(by_partition)
-        rows = rows_of(records)
+        rows = self._new_rows([record for own in by_partition.values() for record in own])
         with self._metrics.timed(STAGE, "insert"):
             acknowledged = self._index.insert(rows) if rows else None
         ends = {partition: own[-1].offset + 1 for partition, own in by_partition.items()}
         with self._metrics.timed(STAGE, "link"):
             for partition, end in ends.items():
                 self._timestamp[partition] = acknowledged or self._timestamp[partition]
-                self._acknowledged = self._index.append_link(self._link(partition, self._position[partition], end))
+                link = self._link(partition, self._position[partition], end)
+                self._acknowledged = self._index.append_link(link)
+                self._check_first_step(link, rows)
                 self._position[partition] = end
+        self._unsure = False
         self._metrics.events.labels(STAGE).inc(len(records))
         self._metrics.batch.labels(STAGE).observe(len(records))
         self._metrics.indexed.inc(len(rows))
         consumer.commit(ends)
+
+    def _new_rows(self, records: Sequence[Record]) -> list[Row]:
+        """The rows to insert. After a failure those that are there already are left out: repeats never pile up."""
+        rows = rows_of(records)
+        if not self._unsure or not rows:
+            return rows
+        there = self._index.get([row.row_id for row in rows], STRONG)
+        return [row for row in rows if row.row_id not in there]
+
+    def _check_first_step(self, link: Link, rows: Sequence[Row]) -> None:
+        """A chain that begins at 0 looks whole: make sure that its first rows were not emptied away before the link.
+
+        Raises:
+            BatchAborted: they were; the link is taken back.
+        """
+        own = [row.row_id for row in rows if row.ledger_partition == link.ledger_partition]
+        if link.start > 0 or not own:
+            return
+        if own[-1] not in self._index.get([own[-1]], self._acknowledged):
+            self._index.delete_links([link])
+            raise BatchAborted(f"the rows of {link.link_id} are gone from the index: it was emptied meanwhile")
 
     def _check_chains(self, by_partition: Mapping[int, Sequence[Record]]) -> None:
         """Before every write: an index that was emptied or put back must not look whole again.
@@ -180,6 +208,7 @@ class IndexStage:
             self._metrics.index_errors.labels(STAGE).inc()
             self._health.unready(f"{STAGE} index", str(error))
             self._backoff.failed()
+        self._unsure = True
         partitions = list(self._position)
         consumer.pause(partitions)
         self._unopened.update(partitions)

@@ -47,9 +47,10 @@ def markdown() -> str:
     """The README's table of settings."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for field in setting_fields().values():
-        default = text_of(shown(field.default)).replace("|", "\\|")
+        default = text_of(shown(field.default))
         meaning = field.description or ", ".join(f"`{choice}`" for choice in field.choices)
-        lines.append(f"| `{field.name}` | {f'`{default}`' if default else ''} | {meaning.replace('|', '\\|')} |")
+        parts = (f"`{field.name}`", f"`{default}`" if default else "", meaning)
+        lines.append("| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |")
     return "\n".join(lines)
 
 

@@ -24,8 +24,9 @@ def shown(value: Any, name: str = "") -> Any:
     Args:
         name: of a librdkafka option, if the value is one's.
     """
-    if isinstance(value, SecretStr):
-        return MASK if value.get_secret_value() else ""
+    # Before its kind is asked: a password may be a number.
+    if isinstance(value, SecretStr) or (is_secret_option(name) and not isinstance(value, BaseModel | dict)):
+        return MASK if value else ""
     if isinstance(value, BaseModel):
         return {field: shown(getattr(value, field)) for field in type(value).model_fields}
     if isinstance(value, dict):
@@ -34,7 +35,7 @@ def shown(value: Any, name: str = "") -> Any:
         return [shown(inner) for inner in value]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return MASK if is_secret_option(name) and isinstance(value, str) else _USER_INFO.sub(f"{MASK}@", str(value))
+    return _USER_INFO.sub(f"{MASK}@", str(value))
 
 
 def shown_input(field: SettingField, place: str, value: Any) -> str:

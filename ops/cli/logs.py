@@ -12,9 +12,13 @@ LEVELS = ("debug", "info", "warning", "error")
 class OneLine(logging.Formatter):
     """A traceback stays on its record's line: log collectors take every line for a record."""
 
-    converter = time.gmtime
     default_msec_format = "%s.%03dZ"
     default_time_format = "%Y-%m-%dT%H:%M:%S"
+
+    @staticmethod
+    def converter(timestamp: float | None = None) -> time.struct_time:
+        """UTC."""
+        return time.gmtime(timestamp)
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).replace("\r", "").replace("\n", "\\n")

@@ -48,12 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.func(args))
     except SystemExit as stop:  # argparse has said why
         return stop.code if isinstance(stop.code, int) else EXIT_WRONG
-    except SettingError as error:
-        return _complain(str(error), EXIT_WRONG)
-    except DejaviewError as error:
-        return _complain(str(error), EXIT_FAILED)
-    except ValidationError as error:
-        return _complain(_without_input(error), EXIT_FAILED)
+    except (DejaviewError, ValidationError) as error:
+        message = _without_input(error) if isinstance(error, ValidationError) else str(error)
+        return _complain(message, EXIT_WRONG if isinstance(error, SettingError) else EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -22,6 +22,8 @@ CONFIG_VARIABLE = "DEJAVIEW_CONFIG"
 # Of the commands, not of the settings.
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "DEJAVIEW_CACHE"})
 # Kubernetes tells every pod of a service named dejaview-… in such variables.
+# What PyYAML quotes may be a secret (an unknown alias `*…`, a tag `!…`); a character or two is none.
+_QUOTED = re.compile(r"""(['"]).{3,}\1""")
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_|$)")
 
 
@@ -50,7 +52,8 @@ def from_file(path: Path, problems: list[str]) -> list[Given]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
-        problems.append(f"{origin}: not YAML{where}: {getattr(error, 'problem', None) or 'it cannot be read'}")
+        reason = _QUOTED.sub("'…'", getattr(error, "problem", None) or "it cannot be read")
+        problems.append(f"{origin}: not YAML{where}: {reason}")
         return []
     if content is None:
         return []
@@ -96,15 +99,15 @@ def take_flags(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
     flags: list[str] = []
     index = 0
     while index < len(tokens):
-        token = tokens[index]
-        if token == "--":
+        word = tokens[index]
+        if word == "--":
             return [*rest, *tokens[index:]], flags
         index += 1
-        if not _is_setting_flag(token):
-            rest.append(token)
+        if not _is_setting_flag(word):
+            rest.append(word)
             continue
-        flags.append(token)
-        if "=" not in token and index < len(tokens) and not tokens[index].startswith("--"):
+        flags.append(word)
+        if "=" not in word and index < len(tokens) and not tokens[index].startswith("--"):
             flags.append(tokens[index])
             index += 1
     return rest, flags

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import time
@@ -67,7 +66,6 @@ def embedded_service(folder: Path, uploads_folder: Path) -> Iterator[Service]:
             yield service
         finally:
             service.close()
-            _end_milvus_lite(index_file)
 
 
 def wait_until_ready(service: Service) -> None:
@@ -123,9 +121,3 @@ def _milvus_lite_logs_into(folder: Path) -> Iterator[None]:
             del os.environ[_GLOG_FOLDER]
         else:
             os.environ[_GLOG_FOLDER] = before
-
-
-def _end_milvus_lite(index_file: Path) -> None:
-    """Closing the client leaves Milvus Lite's process running; only its manager ends it."""
-    manager = importlib.import_module("milvus_lite.server_manager").server_manager_instance
-    manager.release_server(str(index_file))

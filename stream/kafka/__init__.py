@@ -3,6 +3,7 @@
 from stream.kafka.admin import Admin
 from stream.kafka.consumer import Assignment, GroupConsumer
 from stream.kafka.embedded import EmbeddedBroker
+from stream.kafka.follower import Follower
 from stream.kafka.producer import LogProducer
 from stream.kafka.reader import LogReader
 from stream.kafka.records import Headers, Outgoing, Record, Topic
@@ -11,6 +12,7 @@ __all__ = [
     "Admin",
     "Assignment",
     "EmbeddedBroker",
+    "Follower",
     "GroupConsumer",
     "Headers",
     "LogProducer",

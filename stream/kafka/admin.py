@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from stream.config import Settings
 from stream.errors import BrokerUnavailable, TopicMissing
@@ -32,11 +32,9 @@ class Admin:
         Raises:
             BrokerUnavailable, TopicMissing (names all that are missing), NotPermitted.
         """
-        missing = self._missing(names)
-        if missing and not self._embedded:
-            raise TopicMissing(f"no topic {', '.join(missing)} on {self._servers}; `dejaview topics create` makes them")
         if self._embedded:
             return {name: Topic(f"embedded-{name}", self._partition_counts(name)[name]) for name in names}
+        self.partition_counts(names)
         futures = self._client.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout_s)
         described = {}
         for name, future in futures.items():
@@ -45,19 +43,45 @@ class Admin:
             described[name] = Topic(str(topic.topic_id), len(topic.partitions))
         return described
 
-    def _missing(self, names: Sequence[str]) -> list[str]:
-        """Topics the broker does not know, also not a moment later: metadata of a new topic takes one to arrive."""
+    def partition_counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Partitions of topics that must exist. Waits a moment: metadata of a new topic takes one to arrive.
+
+        Raises:
+            BrokerUnavailable, TopicMissing (names all that are missing), NotPermitted.
+        """
         deadline = time.monotonic() + _METADATA_DELAY_S
         while True:
             known = self._partition_counts()
             missing = [name for name in names if name not in known]
-            if not missing or self._embedded or time.monotonic() > deadline:
-                return missing
+            if not missing:
+                return {name: known[name] for name in names}
+            if time.monotonic() > deadline:
+                listed = ", ".join(dict.fromkeys(missing))
+                raise TopicMissing(f"no topic {listed} on {self._servers}; `dejaview topics create` makes them")
             time.sleep(0.1)
 
     def partitions(self, name: str) -> int:
         """The number of partitions a topic has now."""
         return self._partition_counts(name).get(name, 0)
+
+    def existing(self, names: Sequence[str]) -> dict[str, int]:
+        """Partitions of those topics that exist."""
+        known = self._partition_counts()
+        return {name: known[name] for name in names if name in known}
+
+    def describe_configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Topic -> its configuration, the broker's defaults included, as Kafka spells it.
+
+        Raises:
+            BrokerUnavailable, TopicMissing, NotPermitted.
+        """
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+        futures = self._client.describe_configs(resources, request_timeout=self._timeout_s) if resources else {}
+        configs = {}
+        for resource, future in futures.items():
+            with translated(f"reading the configuration of topic {resource.name}"):
+                configs[resource.name] = {name: entry.value or "" for name, entry in future.result().items()}
+        return configs
 
     def create(self, name: str, partitions: int, replication_factor: int, config: Mapping[str, str]) -> bool:
         """Create a topic; False when it is there already."""

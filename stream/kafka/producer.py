@@ -62,6 +62,10 @@ class LogProducer:
             except KafkaException as exception:
                 raise translate(exception.args[0], f"producing to {record.topic}") from exception
 
+    def serve(self) -> None:
+        """Take in delivery reports without waiting, so that the local queue does not fill."""
+        self._producer.poll(0)
+
     def flush(self) -> None:
         """Wait until all that was produced is on the broker.
 

@@ -1,8 +1,8 @@
 """The only place where a Milvus filter is written.
 
 An empty or clever name in a filter has opened whole collections elsewhere. Here every value is
-matched against its pattern first, none of which allows a quote, a space or an operator; anything
-else is a ValueError and no request is made.
+matched against its pattern first, none of which allows a quote, a backslash or a space, so that no
+value leaves its quotes; anything else is a ValueError and no request is made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ LINKS_TENANT = "_links"
 
 _TENANT = re.compile(TENANT_PATTERN)
 _ROW_ID = re.compile(r"[0-9a-f]{32}")
+# Kafka writes topic ids in URL-safe base64, librdkafka in plain base64.
 _TOPIC_ID = re.compile(r"[A-Za-z0-9+/=_.-]{1,64}")
 _OFFSET_MAX = 2**63 - 1
 
@@ -74,7 +75,7 @@ def checked_topic_id(topic_id: str) -> str:
     """The topic id itself.
 
     Raises:
-        ValueError: empty, longer than 64 or with other characters than letters, digits and `._-`.
+        ValueError: empty, longer than 64 or with other characters than those of base64, `.`, `_` and `-`.
     """
     return _checked(_TOPIC_ID, topic_id, "topic id")
 

@@ -43,7 +43,7 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 TENANT_FILTER = re.compile(rf'tenant == "{_NAME}"')
 IDS_FILTER = re.compile(r'row_id in \["[0-9a-f]{32}"(, "[0-9a-f]{32}")*\]')
 LINKS_FILTER = re.compile(
-    r'tenant == "_links"( and upload_id == "[A-Za-z0-9._-]{1,64}")?( and ledger_partition == \d+)?'
+    r'tenant == "_links"( and upload_id == "[A-Za-z0-9+/=_.-]{1,64}")?( and ledger_partition == \d+)?'
 )
 
 
@@ -64,7 +64,7 @@ def test_hostile_names_make_no_filter(name: str) -> None:
             make(name)
 
 
-@pytest.mark.parametrize("name", [name for name in HOSTILE if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)])
+@pytest.mark.parametrize("name", [name for name in HOSTILE if not re.fullmatch(r"[A-Za-z0-9+/=_.-]{1,64}", name)])
 def test_hostile_topic_ids_make_no_filter(name: str) -> None:
     with pytest.raises(ValueError, match="not a topic id"):
         filters.links_of(name, 0)

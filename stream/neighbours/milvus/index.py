@@ -148,8 +148,13 @@ class MilvusIndex:
     def close(self) -> None:
         with self._lock:
             client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        if client is None:
+            return
+        client.close()
+        if self._settings.embedded:
+            # The client leaves Milvus Lite's process running; only its manager ends it.
+            manager = importlib.import_module("milvus_lite.server_manager").server_manager_instance
+            manager.release_server(self._settings.uri)
 
     def _connected(self) -> MilvusClient:
         """The client; connecting is one round trip."""

@@ -1,0 +1,1 @@
+"""Benchmarks: every figure beside the bare loop, taken in the same run."""
