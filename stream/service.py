@@ -98,6 +98,8 @@ class Service:
         """Start the stages; returns the port of /livez, /readyz and /metrics."""
         for stage in self.stages:
             self.health.unready(f"{stage} start", "starting")
+            # The loop takes this back once it owns and has opened partitions.
+            self.health.unready(f"{stage} partitions", "none assigned yet")
             self.health.beat(stage)
         self._server = HealthServer(self.settings.health, self.health, self.metrics)
         builders: dict[Stage, Callable[[], Callable[[Event], None]]] = {

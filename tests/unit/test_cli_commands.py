@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from schemas.cloudevents import DEAD_LETTER_TYPE, dead_letter_headers, read_uplo
 from schemas.events import DeadLetter, Evidence, Neighbour, Reason, SourcePosition, Trace, UploadReference, Verdict
 from schemas.events import VerdictKind as Kind
 from stream.config import KafkaSettings, Settings, TopicSettings
-from stream.kafka import Admin, EmbeddedBroker, LogProducer, Outgoing, Record
+from stream.kafka import Admin, EmbeddedBroker, Follower, LogProducer, Outgoing, Record
 
 SOURCE = SourcePosition(topic_id="id", partition=1, offset=7)
 VERDICT = Verdict(
@@ -69,7 +70,7 @@ def settings(broker: EmbeddedBroker, request: pytest.FixtureRequest) -> Settings
     names = ("uploads", "fingerprints", "ledger", "unique", "duplicate", "review", "deadletters")
     found = Settings(
         kafka=KafkaSettings(bootstrap_servers=broker.bootstrap_servers),
-        topics=TopicSettings(**{name: f"{tag}.{name}" for name in names}),  # type: ignore[arg-type]
+        topics=TopicSettings(**{name: f"{tag}.{name}" for name in names}),
     )
     Admin(found, embedded=True).topics([f"{tag}.{name}" for name in names])
     return found
@@ -203,17 +204,30 @@ def test_a_replay_of_a_replay_names_one_source() -> None:
     assert replayed(record, "u").headers == [("ce_id", b"x"), (REPLAY_HEADER, b"uploads 2 5")]
 
 
-def test_watch_shows_the_past_and_what_comes(settings: Settings, flags: list[str]) -> None:
+def test_watch_shows_the_past_and_what_comes(settings: Settings) -> None:
     """`--from-start` sees what is there; otherwise only what is committed after the start, none of it missed."""
     produce(settings, verdict_record(settings), letter_record(settings))
     past = follow(settings, from_start=True, timeout_s=30)
     assert {next_event(past).kind for _ in range(2)} == {"verdict", "dead_letter"}
     past.close()
-    now = follow(settings, from_start=False, timeout_s=30)
+    now = follow(settings, from_start=False, timeout_s=60)
     assert next(now) is None
     produce(settings, verdict_record(settings, VERDICT.model_copy(update={"upload_id": "later"})))
     assert next_event(now).value["upload_id"] == "later"
     now.close()
+
+
+def test_a_follower_misses_nothing_after_its_start(settings: Settings) -> None:
+    """What is written right after the follower stands is read, though nothing was fetched before."""
+    topic = settings.topics.duplicate
+    produce(settings, verdict_record(settings))
+    follower = Follower(settings, {topic: 4}, from_start=False)
+    produce(settings, Outgoing(topic, b"later", partition=2))
+    deadline, found = time.monotonic() + 10, list[Record]()
+    while not found and time.monotonic() < deadline:
+        found = follower.read(10, 0.2)
+    follower.close()
+    assert [record.value for record in found] == [b"later"]
 
 
 def next_event(events: Iterator[Watched | None]) -> Watched:
