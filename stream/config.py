@@ -170,6 +170,9 @@ class DecideSettings(Section):
 class LedgerIndexSettings(Section):
     batch_items_max: Positive = Field(512, description="ledger entries per insert")
     batch_wait_s: Seconds = Field(0.1, description="time to fill a batch")
+    check_interval_s: Seconds = Field(
+        1.0, description="an idle index stage looks this often whether the index was emptied"
+    )
     links_deleted_at_once: Positive = Field(50, description="needless links are deleted when there are more")
 
 

@@ -9,8 +9,9 @@ under the same row id, which readers join.
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from threading import Event
 
 from schemas.events import decode_embedding
@@ -61,6 +62,7 @@ class IndexStage:
         self._acknowledged = EARLIEST_TIMESTAMP
         # Set at the start and after every failure: rows may be there without their link.
         self._unsure = True
+        self._check_at_s = 0.0
 
     def assigned(self, partitions: Sequence[int]) -> None:
         log.info("assigned ledger partitions %s", sorted(partitions))
@@ -99,6 +101,9 @@ class IndexStage:
             self._open(consumer)
             if records:
                 self._write(consumer, records)
+            elif time.monotonic() >= self._check_at_s:
+                # DECIDE may be waiting for what an emptied index lost; no new record would tell.
+                self._check_chains(self._position)
             self._backoff.reset()
             self._health.ready(f"{STAGE} index")
         except StageStopped:
@@ -181,14 +186,15 @@ class IndexStage:
             self._index.delete_links([link])
             raise BatchAborted(f"the rows of {link.link_id} are gone from the index: it was emptied meanwhile")
 
-    def _check_chains(self, by_partition: Mapping[int, Sequence[Record]]) -> None:
-        """Before every write: an index that was emptied or put back must not look whole again.
+    def _check_chains(self, partitions: Iterable[int]) -> None:
+        """Before every write, and now and then when idle: an emptied or restored index must not look whole again.
 
         Raises:
             BatchAborted: a chain does not end where this stage left it: begin again at its end.
         """
+        self._check_at_s = time.monotonic() + self._settings.ledger_index.check_interval_s
         links = self._index.links(self._ledger_topic_id, None, self._acknowledged)
-        for partition in by_partition:
+        for partition in partitions:
             own = [link for link in links if link.ledger_partition == partition]
             progress = chain_end(own)
             if progress is None or progress.offset != self._position[partition]:

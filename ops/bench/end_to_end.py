@@ -66,7 +66,9 @@ def photos_of(path: Path) -> list[bytes]:
         SettingError: there are none.
     """
     if path.is_dir():
-        found = [p.read_bytes() for p in sorted(path.rglob("*")) if p.suffix.lower() in {".jpg", ".jpeg", ".webp", ".png"}]
+        found = [
+            p.read_bytes() for p in sorted(path.rglob("*")) if p.suffix.lower() in {".jpg", ".jpeg", ".webp", ".png"}
+        ]
     elif path.exists():
         with tarfile.open(path) as archive:
             files = [archive.extractfile(member) for member in archive.getmembers() if member.isfile()]
@@ -195,7 +197,9 @@ def send(settings: Settings, photos: Sequence[bytes], first: int, count: int, ra
     producer.flush()
 
 
-def measure(folder: Path, kafka: str, milvus: str, delivery: str, photos: Sequence[bytes], count: int, bare: float) -> Figures:
+def measure(
+    folder: Path, kafka: str, milvus: str, delivery: str, photos: Sequence[bytes], count: int, bare: float
+) -> Figures:
     """Throughput and latency of one way of delivery."""
     with deployed(folder, kafka, milvus, delivery) as settings:
         arrivals = Arrivals(settings)
@@ -237,7 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             milvus.kill()
     _print(bare, figures)
     if options.json is not None:
-        options.json.write_text(json.dumps({"bare_images_per_s": bare, "figures": [asdict(f) for f in figures]}, indent=1))
+        options.json.write_text(
+            json.dumps({"bare_images_per_s": bare, "figures": [asdict(f) for f in figures]}, indent=1)
+        )
     return 0
 
 
@@ -246,7 +252,13 @@ def _print(bare: float, figures: Sequence[Figures]) -> None:
     out.write(f"bare decode+PDQ+encode loop: {bare:.0f} images/s\n\n")
     out.write("| delivery | images/s | of the bare loop | at images/s | p50 ms | p99 ms |\n|---|---|---|---|---|---|\n")
     for f in figures:
-        row = (f"{f.images_per_s:.0f}", f"{f.share_of_bare:.0%}", f"{f.rate_per_s:.0f}", f"{f.p50_ms:.0f}", f"{f.p99_ms:.0f}")
+        row = (
+            f"{f.images_per_s:.0f}",
+            f"{f.share_of_bare:.0%}",
+            f"{f.rate_per_s:.0f}",
+            f"{f.p50_ms:.0f}",
+            f"{f.p99_ms:.0f}",
+        )
         out.write(f"| {f.delivery} | {' | '.join(row)} |\n")
 
 

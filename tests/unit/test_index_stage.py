@@ -1,0 +1,195 @@
+"""INDEX: whatever fails between rows and link, the index ends up with every row once and a chain that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from schemas.events import LedgerEntry
+from stream.config import Settings
+from stream.errors import IndexUnavailable, LedgerGap
+from stream.health import Health
+from stream.index import IndexStage
+from stream.judge import Judge, Knowledge
+from stream.kafka import Record
+from stream.memory import Memory
+from stream.metrics import Metrics
+from stream.neighbours.memory import MemoryIndex
+from stream.neighbours.protocol import STRONG, Link, Row
+from stream.progress import chain_end
+from stream.window import Window
+from tests.support.made import fingerprint, random_vector, rule_of, work
+
+LEDGER = "ledger-1"
+
+
+def ledger(count: int) -> list[Record]:
+    """Ledger records of made-up unique uploads, with a gap for a marker after every third."""
+    judge = Judge(Window(10_000), Memory(10_000), rule_of)
+    outcomes = judge.judge([work(fingerprint(n, random_vector(n))) for n in range(count)], Knowledge())
+    entries = [outcome.entry for outcome in outcomes if isinstance(outcome.entry, LedgerEntry)]
+    return [Record("ledger", 0, n + n // 3, 0, [], e.model_dump_json().encode()) for n, e in enumerate(entries)]
+
+
+class ScriptedConsumer:
+    """Stands for `GroupConsumer` over one partition of a fixed log."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        self._position: int | None = None
+        self._paused = True
+        self.seeks: list[int] = []
+        self.committed: dict[int, int] = {}
+
+    def poll(self, records_max: int, _first_wait_s: float, _fill_wait_s: float) -> list[Record]:
+        if self._paused or self._position is None:
+            return []
+        found = [r for r in self._records if r.offset >= self._position][: min(records_max, 4)]
+        if found:
+            self._position = found[-1].offset + 1
+        return found
+
+    def start_offset(self, _partition: int, _first_start: str) -> int:
+        return 0
+
+    def seek(self, _partition: int, offset: int) -> None:
+        self._position = offset
+        self.seeks.append(offset)
+
+    def pause(self, partitions: Sequence[int]) -> None:
+        self._paused = self._paused or bool(partitions)
+
+    def resume(self, partitions: Sequence[int]) -> None:
+        self._paused = self._paused and not partitions
+
+    def commit(self, offsets: dict[int, int]) -> None:
+        self.committed.update(offsets)
+
+    def lag(self, _partition: int, position: int) -> int:
+        return max(0, self._records[-1].offset + 1 - position)
+
+
+class Ends:
+    """Stands for `LogReader`: knows where the ledger ends."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._high = records[-1].offset + 1 if records else 0
+
+    def ends(self, _partition: int) -> tuple[int, int]:
+        return 0, self._high
+
+
+class Watched(MemoryIndex):
+    """A plain index that counts inserts and can be made to fail before a link."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inserted: list[str] = []
+        self.before_link: Callable[[Link], None] = lambda _link: None
+
+    def clear(self) -> None:
+        """Everything is gone, as after a dropped collection."""
+        MemoryIndex.__init__(self)
+
+    def insert(self, rows: Sequence[Row]) -> int:
+        self.inserted += [row.row_id for row in rows]
+        return super().insert(rows)
+
+    def append_link(self, link: Link) -> int:
+        if link.start != link.end:
+            self.before_link(link)
+        return super().append_link(link)
+
+
+def stage_over(index: MemoryIndex, records: Sequence[Record]) -> tuple[IndexStage, ScriptedConsumer]:
+    settings = Settings(index={"retry_wait_max_s": 0.001}, ledger_index={"check_interval_s": 0.001})
+    metrics, health = Metrics(CollectorRegistry()), Health(60)
+    stage = IndexStage(settings, index, Ends(records), LEDGER, 1, metrics, health)  # type: ignore[arg-type]
+    stage.assigned([0])
+    return stage, ScriptedConsumer(records)
+
+
+def run(stage: IndexStage, consumer: ScriptedConsumer, index: MemoryIndex, records: Sequence[Record]) -> None:
+    """Turn until the chain reaches the log's end."""
+    for _ in range(5_000):
+        stage.turn(consumer)  # type: ignore[arg-type]
+        progress = chain_end(index.links(LEDGER, 0, STRONG))
+        if progress is not None and progress.offset == records[-1].offset + 1:
+            return
+    pytest.fail("INDEX does not reach the end of the ledger")
+
+
+def assert_whole(index: Watched, records: Sequence[Record]) -> None:
+    ids = [LedgerEntry.model_validate_json(r.value or b"").representative.row_id for r in records]  # type: ignore[union-attr]
+    assert set(index.get(ids, STRONG)) == set(ids)
+    assert index.count_rows() == len(ids)
+
+
+def test_every_row_is_inserted_once_and_offsets_are_committed() -> None:
+    """Without faults: every representative once, the chain at the end. Break: link before insert (see the next)."""
+    records, index = ledger(20), Watched()
+    stage, consumer = stage_over(index, records)
+    run(stage, consumer, index, records)
+    assert_whole(index, records)
+    assert len(index.inserted) == 20
+    assert consumer.committed == {0: records[-1].offset + 1}
+
+
+@pytest.mark.parametrize("failing", range(1, 6))
+def test_a_failure_between_rows_and_link_repeats_no_row(failing: int) -> None:
+    """The link of the n-th step fails four times: rows are inserted once. Break: drop `_new_rows`."""
+    records, index = ledger(20), Watched()
+    left = [failing, 4]
+
+    def fail(_link: Link) -> None:
+        left[0] -= 1
+        if left[0] <= 0 < left[1]:
+            left[1] -= 1
+            raise IndexUnavailable("made up")
+
+    index.before_link = fail
+    stage, consumer = stage_over(index, records)
+    run(stage, consumer, index, records)
+    assert left[1] == 0
+    assert_whole(index, records)
+    assert len(index.inserted) == 20
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+def test_an_index_emptied_before_a_link_is_filled_again(step: int) -> None:
+    """R4: emptied between the rows and the link of the n-th step, the first and the last included.
+
+    Break: drop `_check_first_step` (n = 1), or the check of an idle stage (n = 5).
+    """
+    records, index = ledger(20), Watched()
+    left = [step]
+
+    def empty(_link: Link) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            index.clear()
+
+    index.before_link = empty
+    stage, consumer = stage_over(index, records)
+    run(stage, consumer, index, records)
+    assert_whole(index, records)
+
+
+def test_another_ledgers_index_is_refused() -> None:
+    """A re-created ledger topic stops the stage and says so. Break: ignore `other_ledgers`."""
+    records, index = ledger(3), Watched()
+    index.append_link(Link("ledger-0", 0, 1, 0, 5, 1 << 40))
+    stage, consumer = stage_over(index, records)
+    with pytest.raises(LedgerGap, match="created anew"):
+        stage.turn(consumer)  # type: ignore[arg-type]
+
+
+def test_an_index_ahead_of_its_ledger_is_refused() -> None:
+    """A truncated ledger is never guessed over. Break: drop `check_progress`."""
+    records, index = ledger(3), Watched()
+    index.append_link(Link(LEDGER, 0, 1, 0, 500, 1 << 40))
+    stage, consumer = stage_over(index, records)
+    with pytest.raises(LedgerGap, match="up to offset 500"):
+        stage.turn(consumer)  # type: ignore[arg-type]
