@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from stream.errors import SettingError
+
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=-1, le=2)]
@@ -248,6 +250,23 @@ def is_secret_option(name: str) -> bool:
     return _SECRET_OPTION.search(name) is not None
 
 
-def read_secret(value: SecretStr, file: Path | None) -> str:
-    """The secret itself: from its file if one is set, else from the setting."""
-    return file.read_text().strip() if file is not None else value.get_secret_value()
+def read_secret(value: SecretStr, file: Path | None, setting: str) -> str:
+    """The secret itself: from its file if one is set, else from the setting.
+
+    Raises:
+        SettingError: the file cannot be read.
+    """
+    return value.get_secret_value() if file is None else read_secret_file(file, setting)
+
+
+def read_secret_file(file: Path, setting: str) -> str:
+    """A file's content without the white space around it.
+
+    Raises:
+        SettingError: it cannot be read; the message names the setting.
+    """
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise SettingError(f"{setting}: {file} cannot be read: {reason}") from error

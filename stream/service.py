@@ -23,7 +23,7 @@ from stream.config import Settings
 from stream.decide import DecideStage
 from stream.decision import Rule
 from stream.encode import EncodeStage
-from stream.errors import DejaviewError, NotPermitted, PartitionCountChanged, SettingError, StageStopped, TransientError
+from stream.errors import DejaviewError, NotPermitted, PartitionCountChanged, SettingError, TransientError
 from stream.health import Health, HealthServer
 from stream.incoming import Intake
 from stream.index import IndexStage
@@ -47,6 +47,10 @@ class Stage(StrEnum):
 
 
 ALL_STAGES = tuple(Stage)
+
+
+class _ToldToStopError(Exception):
+    """The end came while a stage waited for the index: no failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,8 @@ class Service:
             self.health.ready(f"{stage} start")
             log.info("%s runs", stage)
             run(self.stop)
+        except _ToldToStopError:
+            log.info("%s was told to stop before the index was there", stage)
         except BaseException as error:
             self.failure = self.failure or error
             self.health.unready(stage, str(error))
@@ -235,7 +241,7 @@ class Service:
                 backoff.failed()
             else:
                 return self._index
-        raise StageStopped("told to stop before the index was there")
+        raise _ToldToStopError
 
     # -- topics
 

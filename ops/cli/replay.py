@@ -80,7 +80,7 @@ def replayed(record: Record, uploads: str) -> Outgoing:
     """The same event, and where it came from; a replay of a replay names its own source only."""
     headers = [(name, value) for name, value in record.headers if name != REPLAY_HEADER]
     origin = f"{record.topic} {record.partition} {record.offset}"
-    return Outgoing(uploads, record.value or b"", [*headers, (REPLAY_HEADER, origin.encode())])
+    return Outgoing(uploads, record.value or b"", [*headers, (REPLAY_HEADER, origin.encode())], key=record.key)
 
 
 def _number(text: str) -> int:

@@ -21,9 +21,9 @@ ENV_PREFIX = "DEJAVIEW_"
 CONFIG_VARIABLE = "DEJAVIEW_CONFIG"
 # Of the commands, not of the settings.
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "DEJAVIEW_CACHE"})
-# Kubernetes tells every pod of a service named dejaview-… in such variables.
 # What PyYAML quotes may be a secret (an unknown alias `*…`, a tag `!…`); a character or two is none.
 _QUOTED = re.compile(r"""(['"]).{3,}\1""")
+# Kubernetes tells every pod of a service named dejaview-… in such variables.
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_|$)")
 
 

@@ -98,7 +98,9 @@ class S3Store:
 
 def _client(settings: IntakeSettings) -> Any:
     key_id = settings.s3_access_key_id.get_secret_value()
-    secret = read_secret(settings.s3_secret_access_key, settings.s3_secret_access_key_file)
+    secret = read_secret(
+        settings.s3_secret_access_key, settings.s3_secret_access_key_file, "intake.s3_secret_access_key_file"
+    )
     if bool(key_id) != bool(secret):
         raise SettingError("intake.s3_access_key_id and intake.s3_secret_access_key belong together; set both or none")
     own: dict[str, Any] = {"aws_access_key_id": key_id, "aws_secret_access_key": secret} if key_id else {}

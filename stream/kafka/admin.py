@@ -61,8 +61,11 @@ class Admin:
             time.sleep(0.1)
 
     def partitions(self, name: str) -> int:
-        """The number of partitions a topic has now."""
-        return self._partition_counts(name).get(name, 0)
+        """The number of partitions a topic has now; 0 when it is gone.
+
+        Asks for all topics: asking for one makes some brokers create it.
+        """
+        return self._partition_counts().get(name, 0)
 
     def existing(self, names: Sequence[str]) -> dict[str, int]:
         """Partitions of those topics that exist."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from stream.config import Settings
+from stream.config import Settings, read_secret_file
 from stream.errors import (
     BatchAborted,
     BrokerUnavailable,
@@ -73,11 +73,12 @@ def translated(doing: str) -> Iterator[None]:
 
 def configuration(settings: Settings, extra: Mapping[str, str], own: Mapping[str, Any]) -> dict[str, Any]:
     kafka = settings.kafka
-    secrets = {name: path.read_text().strip() for name, path in kafka.option_files.items()}
+    secrets = {n: read_secret_file(path, f"kafka.option_files {n}") for n, path in kafka.option_files.items()}
     return {
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": "dejaview",
-        "log_level": 3,
+        # librdkafka logs every failed connection at 3; what matters comes as an error.
+        "log_level": 2,
         **kafka.options,
         **extra,
         **secrets,

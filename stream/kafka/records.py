@@ -20,6 +20,7 @@ class Record:
     timestamp_ms: int
     headers: Headers
     value: bytes | None
+    key: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ def record_of(message: Message) -> Record:
         timestamp_ms=0 if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
         headers=_headers(message.headers()),
         value=message.value(),
+        key=message.key(),
     )
 
 

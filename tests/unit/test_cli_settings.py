@@ -17,6 +17,7 @@ from ops.cli.main import main
 from ops.cli.settings import Loaded, load_settings
 from ops.cli.sources import take_flags
 from stream.errors import SettingError
+from stream.kafka import Admin
 
 SECRET = "hunter2hunter2"
 
@@ -171,3 +172,12 @@ def test_flags_of_settings_are_told_from_arguments() -> None:
     rest, flags = take_flags(["send", "--kafka.group_prefix", "x", "a.jpg", "--drain_s=3", "--", "--health.port"])
     assert rest == ["send", "a.jpg", "--", "--health.port"]
     assert flags == ["--kafka.group_prefix", "x", "--drain_s=3"]
+
+
+def test_a_secret_file_that_cannot_be_read_names_its_setting(tmp_path: Path) -> None:
+    """A missing secret is a setting's error, not a traceback. Break: read the file unguarded."""
+    missing = tmp_path / "password"
+    flags = ("--kafka.option_files", json.dumps({"sasl.password": str(missing)}))
+    settings = load(tmp_path, flags=flags).settings
+    with pytest.raises(SettingError, match=r"kafka\.option_files sasl\.password: .* cannot be read"):
+        Admin(settings)

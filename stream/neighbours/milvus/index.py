@@ -170,7 +170,7 @@ class MilvusIndex:
             options = {"secure": True, "server_pem_path": str(settings.server_pem)}
         if settings.embedded:
             _load_lite()
-        token = read_secret(settings.token, settings.token_file)
+        token = read_secret(settings.token, settings.token_file, "index.token_file")
         try:
             return MilvusClient(settings.uri, token=token, timeout=settings.timeout_s, dedicated=True, **options)
         except RuntimeError as error:  # Milvus Lite, of the file's name
