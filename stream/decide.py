@@ -141,6 +141,8 @@ class DecideStage:
         offsets = {p: own[-1].offset + 1 for p, own in by_partition.items()}
         with self._metrics.timed(STAGE, "commit"):
             self._committer_now().commit(Batch(outcomes, offsets, group_metadata), self._apply)
+        for partition, offset in offsets.items():
+            self._ownership[partition].committed = offset
         self._observe(outcomes)
 
     def _works(self, records: Sequence[Record]) -> list[Work]:
@@ -280,6 +282,7 @@ class DecideStage:
         owned = list(self._ownership.all)
         paused = [o for o in owned if o.paused]
         self._metrics.paused.labels(STAGE).set(len(paused))
+        self._metrics.lag.labels(STAGE).set(sum(self._consumer.lag(o.number, o.committed) for o in owned))
         self._metrics.window_rows.set(sum(len(o.judge.window) for o in owned))
         self._metrics.memory_entries.set(sum(len(o.judge.memory) for o in owned))
         self._health.ready(f"{STAGE} index")

@@ -18,6 +18,11 @@ class ContiguousOffsets:
     def in_flight(self) -> int:
         return len(self._open)
 
+    @property
+    def position(self) -> int | None:
+        """The offset after the last one taken; None before the first."""
+        return self._next if self._next >= 0 else None
+
     def take(self, offset: int) -> None:
         """An item enters.
 

@@ -105,6 +105,8 @@ class Service:
             # The loop takes this back once it owns and has opened partitions.
             self.health.unready(f"{stage} partitions", "none assigned yet")
             self.health.beat(stage)
+        if Stage.ENCODE not in self.stages:
+            self.metrics.info.labels(package_version(), self.model.model_id, "none").set(1)
         self._server = HealthServer(self.settings.health, self.health, self.metrics)
         builders: dict[Stage, Callable[[], Callable[[Event], None]]] = {
             Stage.ENCODE: self._encode,
