@@ -236,6 +236,11 @@ class Settings(BaseSettings):
                 f"intake.bytes_max ({self.intake.bytes_max}) is above encode.in_flight_bytes_max "
                 f"({self.encode.in_flight_bytes_max}); one image would never fit: raise in_flight_bytes_max"
             )
+        if self.topics.message_bytes_max > self.encode.in_flight_bytes_max:
+            raise ValueError(
+                f"topics.message_bytes_max ({self.topics.message_bytes_max}) is above encode.in_flight_bytes_max "
+                f"({self.encode.in_flight_bytes_max}); no record would ever be taken: raise in_flight_bytes_max"
+            )
         if self.encode.batch_items_max > self.encode.in_flight_items_max:
             raise ValueError("encode.batch_items_max is above encode.in_flight_items_max; raise in_flight_items_max")
         if self.decide.batch_items_max > self.decide.window_rows_max:

@@ -65,6 +65,7 @@ class EncodeStage:
         self._unopened: set[int] = set()
         self._in_flight: dict[tuple[int, int], Prepared] = {}
         self._in_flight_bytes = 0
+        self._full = False
         self._unpublished: list[Prepared] = []
         self._backoff = Backoff(settings.kafka.request_timeout_s)
         self._consumer: GroupConsumer | None = None
@@ -130,26 +131,28 @@ class EncodeStage:
         room = encode.in_flight_items_max - len(self._in_flight)
         byte_room = encode.in_flight_bytes_max - self._in_flight_bytes
         records_max = min(room, byte_room // self._settings.topics.message_bytes_max, encode.batch_items_max)
-        reading = [p for p in self._offsets if p not in self._unopened]
-        if records_max < 1:
-            consumer.pause(reading)
-            consumer.poll(1, BUSY_WAIT_S, 0.0)
-            return
-        consumer.resume(reading)
+        self._pause_when_full(consumer, full=records_max < 1)
         wait_s = BUSY_WAIT_S if self._in_flight else IDLE_WAIT_S
-        for record in consumer.poll(records_max, wait_s, 0.0):
+        for record in consumer.poll(max(1, records_max), wait_s, 0.0):
             self._offsets[record.partition].take(record.offset)
             item = self._preparer.submit(record)
             self._in_flight[record.partition, record.offset] = item
             self._in_flight_bytes += len(record.value or b"")
             self._metrics.events.labels(STAGE).inc()
 
+    def _pause_when_full(self, consumer: GroupConsumer, *, full: bool) -> None:
+        if full != self._full:
+            self._full = full
+            tell = consumer.pause if full else consumer.resume
+            tell(list(self._offsets))
+
     def _open(self, consumer: GroupConsumer) -> None:
         for partition in list(self._unopened):
             consumer.seek(partition, consumer.start_offset(partition, self._settings.first_start))
             self._offsets[partition] = ContiguousOffsets()
             self._unopened.discard(partition)
-            consumer.resume([partition])
+            if not self._full:
+                consumer.resume([partition])
 
     def _give_out(self, *, drain: bool) -> None:
         """Encode and publish one batch. Its items are finished only when all are on the broker."""

@@ -41,6 +41,7 @@ class Owned:
     number: int
     judge: Judge
     paused: set[Pause] = field(default_factory=lambda: {Pause.OPENING})
+    running: bool = False
     restore: Restore | None = None
     committed: int = 0
     retry_at_s: float = 0.0
@@ -120,9 +121,9 @@ class Ownership:
         for number in list(self._owned) if partitions is None else partitions:
             if number in self._owned:
                 self._view.close(number)
-                kept = self._owned[number].foreign_since_s
-                self._owned[number] = self._new(number)
-                self._owned[number].foreign_since_s = kept
+                old, new = self._owned[number], self._new(number)
+                new.running, new.foreign_since_s = old.running, old.foreign_since_s
+                self._owned[number] = new
         self._sync()
 
     def rewind(self, first_offsets: Mapping[int, int]) -> None:
@@ -205,10 +206,9 @@ class Ownership:
         )  # fmt: skip
 
     def _sync(self) -> None:
-        """Tell the consumer; pausing what is paused already costs nothing."""
-        paused = [o.number for o in self._owned.values() if o.paused]
-        running = [o.number for o in self._owned.values() if not o.paused]
-        if paused:
-            self._its_consumer.pause(paused)
-        if running:
-            self._its_consumer.resume(running)
+        """Tell the consumer what has changed."""
+        changed = [o for o in self._owned.values() if o.running != (not o.paused)]
+        for owned in changed:
+            owned.running = not owned.paused
+            tell = self._its_consumer.resume if owned.running else self._its_consumer.pause
+            tell([owned.number])

@@ -38,6 +38,9 @@ class GroupConsumer:
         self._assignment = assignment
         self._timeout_s = settings.kafka.request_timeout_s
         self._ends: dict[int, int] = {}
+        # Owned partitions, each with the number of its assignment.
+        self._owned: dict[int, int] = {}
+        self._assignments = 0
         own = {
             "group.id": f"{settings.kafka.group_prefix}-{group}",
             "enable.auto.commit": False,
@@ -63,10 +66,12 @@ class GroupConsumer:
         Raises:
             StageStopped: something that no retry mends. Errors that mend themselves are logged.
         """
-        messages = self._consumer.consume(1, first_wait_s)
-        if messages and records_max > 1:
-            messages += self._consumer.consume(records_max - 1, fill_wait_s)
-        return [record_of(message) for message in messages if self._is_record(message)]
+        first = self._consumer.consume(1, first_wait_s)
+        owned = dict(self._owned)
+        rest = self._consumer.consume(records_max - 1, fill_wait_s) if first and records_max > 1 else []
+        # The second call may have given up, or got back, the partition of the first one's record.
+        kept = [m for m in first if self._owned.get(m.partition() or 0) == owned.get(m.partition() or 0)] + rest
+        return [record_of(message) for message in kept if self._is_record(message)]
 
     def group_metadata(self) -> Any:
         """This member and generation; captured when a batch is formed, it fences the batch."""
@@ -163,10 +168,19 @@ class GroupConsumer:
         # Offset 0 asks nothing of the broker, and a paused partition fetches nothing; the owner seeks.
         consumer.incremental_assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
         consumer.pause(partitions)
+        self._assignments += 1
+        self._owned.update({p.partition: self._assignments for p in partitions})
         self._assignment.assigned([p.partition for p in partitions])
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assignment.revoked([p.partition for p in partitions])
+        self._assignment.revoked(self._disowned(partitions))
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assignment.lost([p.partition for p in partitions])
+        self._assignment.lost(self._disowned(partitions))
+
+    def _disowned(self, partitions: list[TopicPartition]) -> list[int]:
+        numbers = [p.partition for p in partitions]
+        for number in numbers:
+            self._owned.pop(number, None)
+            self._ends.pop(number, None)
+        return numbers
