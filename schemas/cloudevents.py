@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.events import UPLOAD_ID_CHARS_MAX, DeadLetter, UploadReference, Verdict
+from schemas.events import TRACEPARENT_CHARS_MAX, UPLOAD_ID_CHARS_MAX, DeadLetter, UploadReference, Verdict
 
 Headers = list[tuple[str, bytes]]
 RawHeaders = Iterable[tuple[str, bytes | None]]
@@ -92,7 +92,7 @@ def read_upload(headers: RawHeaders, value: bytes | None) -> Upload:
     return Upload(
         upload_id=upload_id,
         event_time=_event_time(attributes),
-        traceparent=_optional_text(attributes, "traceparent"),
+        traceparent=_traceparent(attributes),
         content=_content(content_type, payload),
     )
 
@@ -199,6 +199,12 @@ def _optional_text(attributes: Mapping[str, Any], name: str) -> str | None:
     if _CONTROL.search(raw):
         raise BadEvent(f"ce_{name} holds control characters")
     return raw
+
+
+def _traceparent(attributes: Mapping[str, Any]) -> str | None:
+    """A trace is an extra: one that is too long is left out, as the W3C's recommendation has it."""
+    text = _optional_text(attributes, "traceparent")
+    return text if text and len(text) <= TRACEPARENT_CHARS_MAX else None
 
 
 def _text(attributes: Mapping[str, Any], name: str) -> str:

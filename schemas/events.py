@@ -23,6 +23,7 @@ NORM_TOLERANCE = 0.01
 UPLOAD_ID_CHARS_MAX = 256
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 DETAIL_CHARS_MAX = 500
+TRACEPARENT_CHARS_MAX = 256
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the image bytes, hex")]
 Pdq = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="256-bit PDQ hash, hex")]
@@ -105,7 +106,7 @@ class FromUpload(Contract):
     source_topic: str
     upload_timestamp_ms: Annotated[int, Field(description="Kafka timestamp of the upload record")]
     event_time: Annotated[datetime | None, Field(description="the sender's ce_time")] = None
-    traceparent: Annotated[str | None, Field(max_length=256)] = None
+    traceparent: Annotated[str | None, Field(max_length=TRACEPARENT_CHARS_MAX)] = None
 
 
 class Fingerprint(FromUpload):

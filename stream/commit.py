@@ -12,13 +12,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.cloudevents import dead_letter_headers, verdict_headers
 from schemas.events import LedgerEntry, VerdictKind
 from stream.config import TopicSettings
-from stream.errors import BatchAborted, DejaviewError
+from stream.errors import BatchAborted, DejaviewError, StageStopped
 from stream.judge import Outcome
 from stream.kafka import GroupConsumer, LogProducer, Outgoing
 
@@ -82,6 +83,11 @@ class Committer:
             self._producer.produce([*events, *(record for _, record in ledger)])
             self._producer.flush()
             self._producer.send_offsets(self._topics.fingerprints, batch.offsets, batch.group_metadata)
+        except StageStopped:
+            # What stops the stage matters more than whether the abort goes through: the broker times it out.
+            with suppress(DejaviewError):
+                self._producer.abort()
+            raise
         except DejaviewError:
             self._abort()
             raise
@@ -103,6 +109,9 @@ class Committer:
             self._producer.produce([record for _, record in ledger])
             self._producer.flush()
             self._consumer.commit(batch.offsets)
+        except StageStopped:
+            self._producer.purge()
+            raise
         except DejaviewError as error:
             self._producer.purge()
             raise OutcomeUnknown(str(error)) from error

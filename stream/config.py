@@ -67,7 +67,7 @@ class TopicSettings(Section):
     duplicate: str = "dejaview.verdicts.duplicate"
     review: str = "dejaview.verdicts.review"
     deadletters: str = "dejaview.deadletters"
-    partitions: Positive = Field(12, description="`topics create`: partitions of every topic")
+    partitions: Annotated[int, Field(gt=0, le=96)] = Field(12, description="`topics create`: partitions of every topic")
     replication_factor: Positive = Field(1, description="`topics create`: copies of every partition; 3 in production")
     message_bytes_max: Positive = Field(21_000_000, description="`topics create`: max.message.bytes of uploads")
 
@@ -213,7 +213,7 @@ class Settings(BaseSettings):
     )
 
     instance_id: str = Field(
-        "", description="stable name of this worker, for its transactional id; the host name if not set"
+        "", description="stable name of this worker, for its transactional id; host name and process id if not set"
     )
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     first_start: Literal["earliest", "latest"] = Field("earliest", description="where a new consumer group begins")
@@ -236,9 +236,10 @@ class Settings(BaseSettings):
                 f"intake.bytes_max ({self.intake.bytes_max}) is above encode.in_flight_bytes_max "
                 f"({self.encode.in_flight_bytes_max}); one image would never fit: raise in_flight_bytes_max"
             )
-        if self.topics.message_bytes_max > self.encode.in_flight_bytes_max:
+        largest = self.topics.message_bytes_max + self.intake.bytes_max
+        if largest > self.encode.in_flight_bytes_max:
             raise ValueError(
-                f"topics.message_bytes_max ({self.topics.message_bytes_max}) is above encode.in_flight_bytes_max "
+                f"topics.message_bytes_max and intake.bytes_max ({largest} in all) are above encode.in_flight_bytes_max "
                 f"({self.encode.in_flight_bytes_max}); no record would ever be taken: raise in_flight_bytes_max"
             )
         if self.encode.batch_items_max > self.encode.in_flight_items_max:

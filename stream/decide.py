@@ -28,7 +28,7 @@ from stream.incoming import Intake
 from stream.indexview import IndexFellBack, IndexView, Pin
 from stream.judge import Knowledge, Outcome, Work
 from stream.kafka import GroupConsumer, LogReader, Record
-from stream.ledger import read_entry, remember
+from stream.ledger import read_entries, remember
 from stream.metrics import Metrics
 from stream.neighbours.protocol import STRONG, Found, Hit, Index
 from stream.ownership import Ownership, Pause
@@ -50,7 +50,7 @@ class DecideStage:
         make_committer: Callable[[], Committer],
         index: Index,
         view: IndexView,
-        reader: LogReader,
+        repeats: LogReader,
         ownership: Ownership,
         intake: Intake,
         metrics: Metrics,
@@ -62,7 +62,7 @@ class DecideStage:
         self._committer: Committer | None = None
         self._index = index
         self._view = view
-        self._reader = reader
+        self._repeats = repeats
         self._ownership = ownership
         self._intake = intake
         self._metrics = metrics
@@ -70,6 +70,7 @@ class DecideStage:
         self._backoff = Backoff(settings.index.retry_wait_max_s)
         self._refresh_at_s = 0.0
         self._index_was_away = False
+        self._failing = False
         self._searches = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
 
     def run(self, stop: Event) -> None:
@@ -85,23 +86,28 @@ class DecideStage:
             self._health.ended(STAGE)
             self._searches.shutdown(wait=False, cancel_futures=True)
             self._consumer.close()
-            self._reader.close()
+            self._repeats.close()
+            self._ownership.close()
 
     def turn(self) -> None:
         """One turn: at most one batch."""
         self._health.beat(STAGE)
         settings = self._settings.decide
-        records = self._consumer.poll(settings.batch_items_max, IDLE_WAIT_S, settings.batch_wait_s)
+        # Before the poll: a member that is expelled in between has an empty generation, which fences nothing.
         group_metadata = self._consumer.group_metadata()
+        records = self._consumer.poll(settings.batch_items_max, IDLE_WAIT_S, settings.batch_wait_s)
         first_offsets = _first_offsets(records)
         try:
             if self._backoff.waiting():
-                self._ownership.rewind(first_offsets)
+                self._rewind(first_offsets)
                 return
             self._ready_to_judge()
             works = self._works(records)
             if works:
                 self._judge_and_commit(works, group_metadata)
+            if works or not self._failing or self._lag() == 0:
+                self._works_again()
+            self._report()
         except StageStopped:
             raise
         except DejaviewError as error:
@@ -123,8 +129,16 @@ class DecideStage:
             self._ownership.resume(Pause.INDEX_AWAY)
             self._ownership.shed()
             self._foreign_over()
+
+    def _works_again(self) -> None:
+        """A batch went through, or nothing waits: what failed before is over."""
+        self._failing = False
         self._backoff.reset()
-        self._report()
+        for what in ("index", "broker"):
+            self._health.ready(f"{STAGE} {what}")
+
+    def _lag(self) -> int:
+        return sum(self._consumer.lag(owned.number, owned.committed) for owned in self._ownership.all)
 
     def _judge_and_commit(self, works: list[Work], group_metadata: Any) -> None:
         by_partition: dict[int, list[Work]] = defaultdict(list)
@@ -143,6 +157,7 @@ class DecideStage:
             self._committer_now().commit(Batch(outcomes, offsets, group_metadata), self._apply)
         for partition, offset in offsets.items():
             self._ownership[partition].committed = offset
+            self._ownership[partition].foreign_since_s = None
         self._observe(outcomes)
 
     def _works(self, records: Sequence[Record]) -> list[Work]:
@@ -191,15 +206,19 @@ class DecideStage:
     def _read(self, works: Sequence[Work], pins: Mapping[int, Pin]) -> Knowledge:
         """Ask the index once per tenant, and for all row ids at once; read the ledger for known repeats."""
         items: dict[tuple[int, int], Item] = {}
-        entries: dict[tuple[int, int], LedgerEntry] = {}
+        repeated: dict[int, set[int]] = defaultdict(set)
         for work in works:
             judge = self._ownership.judge_of(work.partition)
             if judge.needs_search(work) and isinstance(work.record, Fingerprint):
                 items[work.partition, work.offset] = Item.of(work.record)
-            repeated = judge.repeated_entry(work)
-            if repeated is not None and (work.partition, repeated) not in entries:
-                timeout_s = self._settings.kafka.request_timeout_s
-                entries[work.partition, repeated] = read_entry(self._reader, work.partition, repeated, timeout_s)
+            place = judge.repeated_entry(work)
+            if place is not None:
+                repeated[work.partition].add(place)
+        timeout_s = self._settings.kafka.request_timeout_s
+        entries: dict[tuple[int, int], LedgerEntry] = {}
+        for partition, offsets in repeated.items():
+            read = read_entries(self._repeats, partition, offsets, timeout_s)
+            entries.update({(partition, offset): entry for offset, entry in read.items()})
         return Knowledge(self._search(items, pins), self._rows(items, pins), entries)
 
     def _search(
@@ -238,22 +257,33 @@ class DecideStage:
         """The batch in hand is read again; what cannot be relied on any more is rebuilt."""
         self._metrics.aborted.labels(type(error).__name__).inc()
         log.warning("batch thrown away: %s", error)
+        self._failing = True
         if isinstance(error, OutcomeUnknown):
             self._committer = None
             self._ownership.reopen()
+            self._health.unready(f"{STAGE} broker", str(error))
+            self._backoff.failed()
             return
-        self._ownership.rewind(first_offsets)
+        self._rewind(first_offsets)
         if isinstance(error, IndexFellBack):
             self._ownership.reopen(error.partitions)
         elif isinstance(error, TransientError):
             self._index_was_away = isinstance(error, IndexUnavailable)
             kind = self._metrics.index_errors if self._index_was_away else self._metrics.broker_errors
             kind.labels(STAGE).inc()
-            self._health.unready(f"{STAGE} index", str(error))
+            self._health.unready(f"{STAGE} {'index' if self._index_was_away else 'broker'}", str(error))
             self._ownership.pause(Pause.INDEX_AWAY)
             self._backoff.failed()
         elif not isinstance(error, BatchAborted):
             raise error
+
+    def _rewind(self, first_offsets: Mapping[int, int]) -> None:
+        try:
+            self._ownership.rewind(first_offsets)
+        except DejaviewError as error:
+            # Opening seeks, too, and is tried until it succeeds.
+            log.warning("partitions are opened anew: %s", error)
+            self._ownership.reopen()
 
     def _committer_now(self) -> Committer:
         if self._committer is None:
@@ -282,15 +312,15 @@ class DecideStage:
         owned = list(self._ownership.all)
         paused = [o for o in owned if o.paused]
         self._metrics.paused.labels(STAGE).set(len(paused))
-        self._metrics.lag.labels(STAGE).set(sum(self._consumer.lag(o.number, o.committed) for o in owned))
+        self._metrics.lag.labels(STAGE).set(self._lag())
         self._metrics.window_rows.set(sum(len(o.judge.window) for o in owned))
         self._metrics.memory_entries.set(sum(len(o.judge.memory) for o in owned))
-        self._health.ready(f"{STAGE} index")
-        opening = [o.number for o in paused if Pause.OPENING in o.paused]
         if not owned:
+            self._metrics.oldest.labels(STAGE).set(0)
             self._health.unready(f"{STAGE} partitions", "none assigned yet")
-        elif opening:
-            self._health.unready(f"{STAGE} partitions", f"{opening} are being restored from the ledger")
+        elif paused:
+            reasons = ", ".join(f"{o.number} ({' and '.join(sorted(o.paused))})" for o in paused)
+            self._health.unready(f"{STAGE} partitions", f"not read: {reasons}")
         else:
             self._health.ready(f"{STAGE} partitions")
 

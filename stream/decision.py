@@ -83,8 +83,8 @@ class _Ranked:
     score: float
 
     @property
-    def order(self) -> tuple[bool, float, int]:
-        return (not self.exact, -self.score, self.hit.ledger_offset)
+    def order(self) -> tuple[bool, float, int, str]:
+        return (not self.exact, -self.score, self.hit.ledger_offset, self.hit.row_id)
 
     def neighbour(self) -> Neighbour:
         return Neighbour(

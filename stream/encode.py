@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Event
 
 import numpy as np
@@ -20,7 +20,7 @@ from schemas.events import Fingerprint, encode_embedding
 from stream.backoff import Backoff
 from stream.batcher import Batcher
 from stream.config import Settings
-from stream.errors import BatchAborted, DejaviewError, StageStopped, TransientError
+from stream.errors import BatchAborted, DejaviewError, ProducerBroken, StageStopped, TransientError
 from stream.health import Health
 from stream.kafka import GroupConsumer, LogProducer, Outgoing
 from stream.metrics import Metrics
@@ -41,7 +41,7 @@ class EncodeStage:
     def __init__(
         self,
         settings: Settings,
-        producer: LogProducer,
+        make_producer: Callable[[], LogProducer],
         preparer: Preparer,
         encoder: Encoder,
         background: Background,
@@ -50,7 +50,8 @@ class EncodeStage:
         health: Health,
     ) -> None:
         self._settings = settings
-        self._producer = producer
+        self._make_producer = make_producer
+        self._producer = make_producer()
         self._preparer = preparer
         self._encoder = encoder
         self._background = background
@@ -109,8 +110,7 @@ class EncodeStage:
         """One turn: take in what there is room for, give out at most one batch."""
         self._health.beat(STAGE)
         self._take_in(consumer)
-        for item in self._preparer.done(0.0):
-            self._batcher.add(item, item.byte_count, time.monotonic())
+        self._collect(0.0)
         try:
             self._open(consumer)
             if not self._backoff.waiting():
@@ -123,6 +123,8 @@ class EncodeStage:
             self._health.unready(f"{STAGE} output", str(error))
             self._backoff.failed()
             log.warning("tried again: %s", error)
+            if isinstance(error, ProducerBroken):
+                self._producer = self._make_producer()
         self._report()
 
     def _take_in(self, consumer: GroupConsumer) -> None:
@@ -130,14 +132,15 @@ class EncodeStage:
         encode = self._settings.encode
         room = encode.in_flight_items_max - len(self._in_flight)
         byte_room = encode.in_flight_bytes_max - self._in_flight_bytes
-        records_max = min(room, byte_room // self._settings.topics.message_bytes_max, encode.batch_items_max)
+        record_bytes_max = self._settings.topics.message_bytes_max + self._settings.intake.bytes_max
+        records_max = min(room, byte_room // record_bytes_max, encode.batch_items_max)
         self._pause_when_full(consumer, full=records_max < 1)
         wait_s = BUSY_WAIT_S if self._in_flight else IDLE_WAIT_S
         for record in consumer.poll(max(1, records_max), wait_s, 0.0):
             self._offsets[record.partition].take(record.offset)
             item = self._preparer.submit(record)
             self._in_flight[record.partition, record.offset] = item
-            self._in_flight_bytes += len(record.value or b"")
+            self._in_flight_bytes += item.charged_bytes
             self._metrics.events.labels(STAGE).inc()
 
     def _pause_when_full(self, consumer: GroupConsumer, *, full: bool) -> None:
@@ -195,8 +198,17 @@ class EncodeStage:
     def _finish(self, item: Prepared) -> None:
         record = item.record
         self._offsets[record.partition].finish(record.offset)
+        self._in_flight_bytes -= item.charged_bytes
         del self._in_flight[record.partition, record.offset]
-        self._in_flight_bytes -= len(record.value or b"")
+
+    def _collect(self, wait_s: float) -> None:
+        """Decoded uploads go to the batcher; a fetched image's bytes are gone by now."""
+        for item in self._preparer.done(wait_s):
+            if self._owns(item):
+                held = len(item.record.value or b"")
+                self._in_flight_bytes -= item.charged_bytes - held
+                item.charged_bytes = held
+                self._batcher.add(item, item.byte_count, time.monotonic())
 
     def _owns(self, item: Prepared) -> bool:
         return self._in_flight.get((item.record.partition, item.record.offset)) is item
@@ -216,7 +228,9 @@ class EncodeStage:
             self._unopened.discard(partition)
             self._offsets.pop(partition, None)
         for place in [place for place in self._in_flight if place[0] in partitions]:
-            self._in_flight_bytes -= len(self._in_flight.pop(place).record.value or b"")
+            item = self._in_flight.pop(place)
+            item.cancelled = True
+            self._in_flight_bytes -= item.charged_bytes
 
     def _drain(self, consumer: GroupConsumer) -> None:
         """Publish what is decoded or comes out within half of the drain time; leave the rest uncommitted."""
@@ -224,8 +238,7 @@ class EncodeStage:
         deadline = time.monotonic() + self._settings.drain_s / 2
         while self._in_flight and time.monotonic() < deadline:
             self._health.beat(STAGE)
-            for item in self._preparer.done(BUSY_WAIT_S):
-                self._batcher.add(item, item.byte_count, time.monotonic())
+            self._collect(BUSY_WAIT_S)
             try:
                 self._give_out(drain=True)
                 self._commit(list(self._offsets))

@@ -7,6 +7,7 @@
     │   ├── IndexUnavailable
     │   ├── StoreUnavailable
     │   ├── BrokerUnavailable
+    │   │   └── ProducerBroken
     │   ├── SandboxUnavailable
     │   └── EncoderBroken
     ├── BatchAborted         forget the batch in hand and judge it again
@@ -59,6 +60,10 @@ class StoreUnavailable(TransientError):
 
 class BrokerUnavailable(TransientError):
     """Kafka did not answer."""
+
+
+class ProducerBroken(BrokerUnavailable):
+    """A producer that librdkafka has given up; only a new one goes on."""
 
 
 class SandboxUnavailable(TransientError):

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from threading import Event
 
-from schemas.events import decode_embedding
+from schemas.events import LedgerEntry, decode_embedding
 from stream.backoff import Backoff
 from stream.config import Settings
 from stream.errors import BatchAborted, DejaviewError, IndexUnavailable, StageStopped, TransientError
@@ -30,6 +30,8 @@ log = logging.getLogger("dejaview.index")
 
 STAGE = "index"
 IDLE_WAIT_S = 0.1
+MARKERS_LEFT_MAX = 100
+ENTRY_BYTES_MAX = 60_000
 # A search that guarantees it waits for nothing: the first link of a chain vouches for no row.
 EARLIEST_TIMESTAMP = 1 << 18
 
@@ -104,6 +106,7 @@ class IndexStage:
             elif time.monotonic() >= self._check_at_s:
                 # DECIDE may be waiting for what an emptied index lost; no new record would tell.
                 self._check_chains(self._position)
+                self._link_past_markers(consumer)
             self._backoff.reset()
             self._health.ready(f"{STAGE} index")
         except StageStopped:
@@ -150,7 +153,7 @@ class IndexStage:
             self._check_chains(by_partition)
         rows = self._new_rows([record for own in by_partition.values() for record in own])
         with self._metrics.timed(STAGE, "insert"):
-            acknowledged = self._index.insert(rows) if rows else None
+            acknowledged = self._index.insert(rows) if rows else self._stamp(by_partition)
         ends = {partition: own[-1].offset + 1 for partition, own in by_partition.items()}
         with self._metrics.timed(STAGE, "link"):
             for partition, end in ends.items():
@@ -172,6 +175,13 @@ class IndexStage:
             return rows
         there = self._index.get([row.row_id for row in rows], STRONG)
         return [row for row in rows if row.row_id not in there]
+
+    def _stamp(self, partitions: Iterable[int]) -> int | None:
+        """After a failure rows may have been there already: a timestamp that is later than theirs."""
+        if not self._unsure:
+            return None
+        partition = next(iter(partitions))
+        return self._index.append_link(self._link(partition, self._position[partition], self._position[partition]))
 
     def _check_first_step(self, link: Link, rows: Sequence[Row]) -> None:
         """A chain that begins at 0 looks whole: make sure that its first rows were not emptied away before the link.
@@ -206,6 +216,14 @@ class IndexStage:
             old = needless(own)
             if len(old) > self._settings.ledger_index.links_deleted_at_once:
                 self._index.delete_links(old)
+
+    def _link_past_markers(self, consumer: GroupConsumer) -> None:
+        """Markers and aborted records hold nothing to index: DECIDE need not wait for them."""
+        for partition, position in self._position.items():
+            end = consumer.end(partition)
+            if end - position > MARKERS_LEFT_MAX:
+                self._acknowledged = self._index.append_link(self._link(partition, position, end))
+                self._position[partition] = end
 
     def _start_over(self, consumer: GroupConsumer, error: DejaviewError) -> None:
         """Whatever failed, the index itself says where to go on."""
@@ -245,7 +263,6 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
         representative = entry.representative
         if hit is None or representative is None or hit.row_id in rows:
             continue
-        without_vector = entry.model_copy(update={"representative": None})
         rows[hit.row_id] = Row(
             row_id=hit.row_id,
             tenant=hit.tenant,
@@ -257,7 +274,16 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
             verdict=hit.verdict,
             ledger_partition=record.partition,
             ledger_offset=record.offset,
-            entry=without_vector.model_dump_json(exclude_none=True),
+            entry=_entry_text(entry),
             embedding=decode_embedding(representative.embedding),
         )
     return list(rows.values())
+
+
+def _entry_text(entry: LedgerEntry) -> str:
+    """A ledger entry as a row keeps it: without the vector, and without neighbours where long ids make it too large."""
+    text = entry.model_copy(update={"representative": None}).model_dump_json(exclude_none=True)
+    if len(text.encode()) <= ENTRY_BYTES_MAX or entry.verdict is None:
+        return text
+    shorter = entry.verdict.model_copy(update={"neighbours": []})
+    return entry.model_copy(update={"representative": None, "verdict": shorter}).model_dump_json(exclude_none=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from schemas.events import LedgerEntry, decode_embedding
@@ -113,18 +115,25 @@ class Restore:
             self.memory.add(entry, record.offset)
 
 
-def read_entry(reader: LogReader, partition: int, offset: int, timeout_s: float) -> LedgerEntry:
-    """One ledger entry, for a sender's repeat.
+def read_entries(reader: LogReader, partition: int, offsets: Iterable[int], timeout_s: float) -> dict[int, LedgerEntry]:
+    """Ledger entries by offset, for senders' repeats. Near ones are read in one go.
 
     Raises:
-        BrokerUnavailable: it did not come in time.
+        BrokerUnavailable: not all came in time.
     """
-    reader.start(partition, offset)
-    waited_s = 0.0
-    while waited_s < timeout_s:
-        records, _ = reader.read(1, 0.1)
-        for record in records:
-            if record.partition == partition and record.offset == offset:
-                return parse(record)
-        waited_s += 0.1
-    raise BrokerUnavailable(f"ledger entry {partition}:{offset} was not read in {timeout_s:g} s")
+    found: dict[int, LedgerEntry] = {}
+    deadline_s = time.monotonic() + timeout_s
+    position: int | None = None
+    for offset in sorted(set(offsets)):
+        if position is None or not position <= offset <= position + READ_RECORDS:
+            reader.start(partition, offset)
+            position = offset
+        while offset not in found:
+            records, _ = reader.read(1, 0.1)
+            for record in records:
+                position = record.offset + 1
+                if record.offset == offset:
+                    found[offset] = parse(record)
+            if offset not in found and (time.monotonic() > deadline_s or position > offset):
+                raise BrokerUnavailable(f"ledger entry {partition}:{offset} was not read in {timeout_s:g} s")
+    return found

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from stream.config import DecideSettings
 from stream.decision import Rule
+from stream.errors import OffsetLost
 from stream.indexview import IndexView
 from stream.judge import Judge
 from stream.kafka import GroupConsumer, LogReader
@@ -93,6 +94,10 @@ class Ownership:
 
     def __getitem__(self, number: int) -> Owned:
         return self._owned[number]
+
+    def close(self) -> None:
+        """Let go of the reader."""
+        self._reader.close()
 
     def judge_of(self, number: int) -> Judge:
         return self._owned[number].judge
@@ -178,9 +183,16 @@ class Ownership:
         The order matters: the committed offset is stable only when no transaction of an earlier
         owner is open, and only then does the high watermark hold all that it wrote.
         """
-        owned.committed = self._its_consumer.start_offset(owned.number, "earliest")
+        committed = self._its_consumer.committed(owned.number)
         progress = self._view.open(owned.number)
         low, high = self._reader.ends(owned.number)
+        if committed is None and high > low:
+            raise OffsetLost(
+                f"fingerprints partition {owned.number} has no committed offset and its ledger is not empty: the "
+                "group's offsets expired, or `kafka.group_prefix` was changed. Set the group's offsets "
+                "(kafka-consumer-groups --reset-offsets) to say where to go on."
+            )
+        owned.committed = self._its_consumer.start_offset(owned.number, "earliest")
         check_progress(progress, low, high)
         window_start = progress.offset if progress is not None else 0
         if high - window_start > self._settings.window_rows_max:
@@ -189,7 +201,8 @@ class Ownership:
                 owned.number, high - window_start, self._settings.window_rows_max,
             )  # fmt: skip
             return False
-        start = max(low, min(window_start, high - self._settings.memory_entries_max))
+        # With one record a transaction every second offset is a marker.
+        start = max(low, min(window_start, high - 2 * self._settings.memory_entries_max))
         window, memory = owned.judge.window, owned.judge.memory
         owned.restore = Restore(self._reader, owned.number, start, high, window_start, window, memory)
         return True

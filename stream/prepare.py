@@ -48,6 +48,10 @@ class Prepared:
     traceparent: str | None = None
     sha256: str = ""
     byte_count: int = 0
+    # Bytes this upload may hold in memory now; a reference is charged with the largest image until it is decoded.
+    charged_bytes: int = 0
+    # Its partition is another worker's now.
+    cancelled: bool = False
     decoded: Decoded | None = None
     failure: FingerprintFailure | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
@@ -81,7 +85,7 @@ class Preparer:
         """Start work on a record; it comes out of `done` later."""
         raw = raw_tenant(record.headers, record.value)
         source = SourcePosition(topic_id=self._topic_id, partition=record.partition, offset=record.offset)
-        item = Prepared(record, source, raw or b"")
+        item = Prepared(record, source, raw or b"", charged_bytes=len(record.value or b""))
         try:
             item.upload_id = claimed_id(record.headers, record.value)
             item.tenant = parse_tenant(raw, self._allowed_tenants)
@@ -122,12 +126,15 @@ class Preparer:
         item.traceparent = upload.traceparent
         content = upload.content
         if isinstance(content, UploadReference):
+            item.charged_bytes += self._settings.bytes_max
             self._run(self._fetches, item, lambda: self._fetch(item, content))
         else:
             self._run(self._decodes, item, lambda: self._decode(item, content))
 
     def _run(self, executor: Executor, item: Prepared, work: Callable[[], None]) -> None:
         def guarded() -> None:
+            if item.cancelled:
+                return
             try:
                 work()
             except ItemError as error:
@@ -143,7 +150,7 @@ class Preparer:
 
     def _fetch(self, item: Prepared, reference: UploadReference) -> None:
         begun = time.monotonic()
-        data = self._retried(lambda: self._fetcher.fetch(reference), begun + self._settings.fetch_retry_max_s)
+        data = self._retried(item, lambda: self._fetcher.fetch(reference), begun + self._settings.fetch_retry_max_s)
         item.timings_s["fetch"] = round(time.monotonic() - begun, 4)
         self._run(self._decodes, item, lambda: self._decode(item, data))
 
@@ -151,19 +158,19 @@ class Preparer:
         begun = time.monotonic()
         item.sha256 = hashlib.sha256(data).hexdigest()
         item.byte_count = len(data)
-        item.decoded = self._retried(lambda: self._decoders.decode(data), None)
+        item.decoded = self._retried(item, lambda: self._decoders.decode(data), None)
         item.timings_s["decode"] = round(time.monotonic() - begun, 4)
         self._done.put(item)
 
-    def _retried(self, call: Callable[[], T], deadline_s: float | None) -> T:
+    def _retried(self, item: Prepared, call: Callable[[], T], deadline_s: float | None) -> T:
         """Call again while what it depends on is away.
 
         Raises:
             ItemError: `store_unavailable` once a store's deadline has passed.
-            StoppedError: the stage is shutting down.
+            StoppedError: the stage is shutting down, or the item is another worker's now.
         """
         wait_s = RETRY_FIRST_S
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not item.cancelled:
             try:
                 result = call()
             except (StoreUnavailable, SandboxUnavailable) as error:

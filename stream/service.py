@@ -38,6 +38,8 @@ from stream.prepare import Preparer
 log = logging.getLogger("dejaview")
 
 PARTITION_CHECK_S = 30.0
+# The links of all partitions are read in one query, which is answered up to 16,384 rows.
+PARTITIONS_MAX = 96
 
 
 class Stage(StrEnum):
@@ -167,7 +169,7 @@ class Service:
         uploads = self._topics[settings.topics.uploads]
         stage = EncodeStage(
             settings,
-            LogProducer(settings),
+            lambda: LogProducer(settings),
             Preparer(settings.intake, uploads.topic_id, settings.tenants.allowed),
             encoder,
             self.model.background,
@@ -184,6 +186,8 @@ class Service:
         index = self._ready_index(Stage.DECIDE)
         view = IndexView(index, ledger.topic_id, ledger.partitions, settings.decide.pin_age_s)
         reader = LogReader(settings, settings.topics.ledger)
+        # Apart from the reader of restores: a repeat may be read while a partition is being restored.
+        repeats = LogReader(settings, settings.topics.ledger)
         ownership = Ownership(settings.decide, view, reader, self.rule_of)
         consumer = GroupConsumer(settings, Stage.DECIDE, settings.topics.fingerprints, ownership)
         ownership.use(consumer)
@@ -195,7 +199,7 @@ class Service:
             return Committer(settings.topics, settings.delivery, producer, consumer)
 
         stage = DecideStage(
-            settings, consumer, make_committer, index, view, reader, ownership, intake, self.metrics, self.health
+            settings, consumer, make_committer, index, view, repeats, ownership, intake, self.metrics, self.health
         )
         return stage.run
 
@@ -257,6 +261,10 @@ class Service:
                 f"{names.fingerprints} has {fingerprints} partitions and {names.ledger} has {ledger}; a tenant's "
                 "fingerprints and ledger share a partition number, so create both with the same count"
             )
+        if fingerprints > PARTITIONS_MAX:
+            raise SettingError(
+                f"{names.fingerprints} has {fingerprints} partitions, at most {PARTITIONS_MAX} are read at once"
+            )
         return topics
 
     def _check_partitions(self) -> None:
@@ -271,7 +279,7 @@ class Service:
                 self.failure = error
                 self.stop.set()
                 return
-            if now != self._topics[name].partitions:
+            if now not in (0, self._topics[name].partitions):
                 self.failure = PartitionCountChanged(
                     f"{name} had {self._topics[name].partitions} partitions at start and has {now} now: tenants would "
                     "change their judge. Stop all workers; see ARCHITECTURE.md, 'Changing the partition count'."

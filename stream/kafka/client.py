@@ -15,6 +15,7 @@ from stream.errors import (
     DejaviewError,
     NotPermitted,
     OffsetLost,
+    ProducerBroken,
     SettingError,
     TopicMissing,
 )
@@ -60,7 +61,7 @@ def translate(error: KafkaError, doing: str) -> DejaviewError:
         )
     if code in _STALE or error.txn_requires_abort():
         return BatchAborted(text)
-    return BrokerUnavailable(text)
+    return ProducerBroken(text) if error.fatal() else BrokerUnavailable(text)
 
 
 @contextmanager

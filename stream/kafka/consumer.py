@@ -41,6 +41,8 @@ class GroupConsumer:
         # Owned partitions, each with the number of its assignment.
         self._owned: dict[int, int] = {}
         self._assignments = 0
+        # Those that their owner has sought: before, neither records nor errors of a partition mean anything.
+        self._sought: set[int] = set()
         own = {
             "group.id": f"{settings.kafka.group_prefix}-{group}",
             "enable.auto.commit": False,
@@ -90,14 +92,27 @@ class GroupConsumer:
         return None if found.offset < 0 else int(found.offset)
 
     def start_offset(self, partition: int, first_start: str) -> int:
-        """Where to begin: the committed offset, or the first start's policy, committed at once."""
+        """Where to begin: the committed offset, or the first start's policy, committed at once.
+
+        `latest` is for a group that is new: a partition that was added to the topic is read from its beginning.
+        """
         committed = self.committed(partition)
         if committed is not None:
             return committed
         low, high = self.watermarks(partition)
-        offset = low if first_start == "earliest" else high
+        offset = high if first_start == "latest" and self._is_new_group() else low
         self.commit({partition: offset})
         return offset
+
+    def end(self, partition: int) -> int:
+        """The end that was reached last, past transaction markers and aborted records; 0 before."""
+        return self._ends.get(partition, 0)
+
+    def _is_new_group(self) -> bool:
+        with translated(f"reading the committed offsets of {self._topic}"):
+            partitions = self._consumer.list_topics(timeout=self._timeout_s).topics[self._topic].partitions
+            asked = [TopicPartition(self._topic, p) for p in partitions]
+            return all(p.offset < 0 for p in self._consumer.committed(asked, timeout=self._timeout_s))
 
     def watermarks(self, partition: int) -> tuple[int, int]:
         with translated(f"reading the offsets of {self._topic} [{partition}]"):
@@ -109,14 +124,15 @@ class GroupConsumer:
     def lag(self, partition: int, position: int) -> int:
         """Records between a position and the last known end (no request); markers at the end do not count."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-        return max(0, high - max(position, self._ends.get(partition, 0)))
+        return max(0, high - max(position, self.end(partition)))
 
     def seek(self, partition: int, offset: int) -> None:
         """Go on from this offset."""
         deadline = time.monotonic() + 5.0
         while True:
             try:
-                return self._consumer.seek(TopicPartition(self._topic, partition, offset))
+                self._consumer.seek(TopicPartition(self._topic, partition, offset))
+                break
             except KafkaException as exception:
                 # Right after an assignment the fetcher is not started yet and refuses.
                 if exception.args[0].code() != KafkaError._STATE or time.monotonic() > deadline:  # noqa: SLF001
@@ -124,6 +140,7 @@ class GroupConsumer:
                         exception.args[0], f"seeking {self._topic} [{partition}] to {offset}"
                     ) from exception
                 time.sleep(0.01)
+        self._sought.add(partition)
 
     def pause(self, partitions: Iterable[int]) -> None:
         self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
@@ -153,8 +170,10 @@ class GroupConsumer:
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
+        if message.partition() in self._owned and message.partition() not in self._sought:
+            return False
         if error is None:
-            return True
+            return message.partition() in self._owned
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             self._ends[message.partition() or 0] = message.offset() or 0
             return False
@@ -165,7 +184,8 @@ class GroupConsumer:
         return False
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Offset 0 asks nothing of the broker, and a paused partition fetches nothing; the owner seeks.
+        # Where to begin takes requests that have no place in a callback: paused at 0 until the owner seeks. A fetch
+        # may still slip out before the pause and find offset 0 deleted, see `_sought`.
         consumer.incremental_assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
         consumer.pause(partitions)
         self._assignments += 1
@@ -182,5 +202,6 @@ class GroupConsumer:
         numbers = [p.partition for p in partitions]
         for number in numbers:
             self._owned.pop(number, None)
+            self._sought.discard(number)
             self._ends.pop(number, None)
         return numbers

@@ -67,6 +67,9 @@ class ScriptedConsumer:
     def commit(self, offsets: dict[int, int]) -> None:
         self.committed.update(offsets)
 
+    def end(self, _partition: int) -> int:
+        return 0
+
     def lag(self, _partition: int, position: int) -> int:
         return max(0, self._records[-1].offset + 1 - position)
 
