@@ -239,7 +239,7 @@ class Settings(BaseSettings):
         largest = self.topics.message_bytes_max + self.intake.bytes_max
         if largest > self.encode.in_flight_bytes_max:
             raise ValueError(
-                f"topics.message_bytes_max and intake.bytes_max ({largest} in all) are above encode.in_flight_bytes_max "
+                f"topics.message_bytes_max and intake.bytes_max ({largest} in all) exceed encode.in_flight_bytes_max "
                 f"({self.encode.in_flight_bytes_max}); no record would ever be taken: raise in_flight_bytes_max"
             )
         if self.encode.batch_items_max > self.encode.in_flight_items_max:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from stream.config import Settings
 from stream.errors import StageStopped
@@ -127,20 +126,30 @@ class GroupConsumer:
         return max(0, high - max(position, self.end(partition)))
 
     def seek(self, partition: int, offset: int) -> None:
-        """Go on from this offset."""
-        deadline = time.monotonic() + 5.0
-        while True:
-            try:
-                self._consumer.seek(TopicPartition(self._topic, partition, offset))
-                break
-            except KafkaException as exception:
-                # Right after an assignment the fetcher is not started yet and refuses.
-                if exception.args[0].code() != KafkaError._STATE or time.monotonic() > deadline:  # noqa: SLF001
-                    raise translate(
-                        exception.args[0], f"seeking {self._topic} [{partition}] to {offset}"
-                    ) from exception
-                time.sleep(0.01)
+        """Go on from this offset; a newly assigned partition stays paused.
+
+        Raises:
+            BrokerUnavailable: it did not work; try again.
+        """
+        place = TopicPartition(self._topic, partition, offset)
+        known = partition in self._sought
+        # Whatever fails here, the next try takes the long way.
+        self._sought.discard(partition)
+        with translated(f"seeking {self._topic} [{partition}] to {offset}"):
+            if known:
+                self._consumer.seek(place)
+            else:
+                self._assign_again(place)
         self._sought.add(partition)
+
+    def _assign_again(self, place: TopicPartition) -> None:
+        """Give a partition back and take it at the right place.
+
+        Where a fetch has found a new partition's first place deleted, librdkafka refuses to seek.
+        """
+        self._consumer.incremental_unassign([place])
+        self._consumer.incremental_assign([place])
+        self._consumer.pause([place])
 
     def pause(self, partitions: Iterable[int]) -> None:
         self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])

@@ -1,0 +1,61 @@
+"""Reading the ledger for repeats: the right entries, in few goes, and never another partition's."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.events import LedgerEntry
+from stream.config import Settings
+from stream.errors import BrokerUnavailable
+from stream.judge import Judge, Knowledge
+from stream.kafka import EmbeddedBroker, LogProducer, LogReader, Outgoing
+from stream.ledger import Restore, read_entries
+from stream.memory import Memory
+from stream.window import Window
+from tests.support.made import fingerprint, random_vector, rule_of, work
+
+TOPIC = "dejaview.ledger"
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    broker = EmbeddedBroker()
+    made = Settings(kafka={"bootstrap_servers": broker.bootstrap_servers})
+    producer = LogProducer(made)
+    for partition, count in ((0, 400), (1, 30)):
+        judge = Judge(Window(10_000), Memory(10_000), rule_of)
+        works = [work(fingerprint(n, random_vector(n), upload_id=f"p{partition}-{n}")) for n in range(count)]
+        entries = [o.entry for o in judge.judge(works, Knowledge()) if isinstance(o.entry, LedgerEntry)]
+        producer.produce(Outgoing(TOPIC, e.model_dump_json().encode(), partition=partition) for e in entries)
+    producer.flush()
+    object.__setattr__(made, "_broker", broker)
+    return made
+
+
+def ids(entries: dict[int, LedgerEntry]) -> dict[int, str | None]:
+    return {offset: entry.verdict.upload_id if entry.verdict else None for offset, entry in entries.items()}
+
+
+def test_scattered_entries_are_read(settings: Settings) -> None:
+    """R2: a sender's repeat gets its own entry. Break: return the first record of each read."""
+    reader = LogReader(settings, TOPIC)
+    found = read_entries(reader, 0, [399, 5, 6, 250, 0], 20)
+    assert ids(found) == {n: f"p0-{n}" for n in (0, 5, 6, 250, 399)}
+    assert ids(read_entries(reader, 1, [29], 20)) == {29: "p1-29"}
+    with pytest.raises(BrokerUnavailable):
+        read_entries(reader, 1, [30], 0.3)
+    reader.close()
+
+
+def test_a_restore_takes_nothing_of_another_partition(settings: Settings) -> None:
+    """R2, R3: the end of partition 1 is not the end of partition 0. Break: drop the partition check in `read`."""
+    reader = LogReader(settings, TOPIC)
+    reader.start(1, 0)
+    reader.read(100, 1.0)
+    memory = Memory(1_000)
+    restore = Restore(reader, 0, 0, 400, 400, Window(1_000), memory)
+    for _ in range(200):
+        if restore.step(0.1):
+            break
+    assert len(memory) == 400
+    reader.close()
