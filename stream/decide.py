@@ -38,6 +38,7 @@ log = logging.getLogger("dejaview.decide")
 STAGE = "decide"
 IDLE_WAIT_S = 0.1
 SEARCH_THREADS = 4
+OPENING_S = 0.2
 
 
 class DecideStage:
@@ -121,8 +122,9 @@ class DecideStage:
             # A collection that was released or dropped is loaded or made again; its progress tells what it lost.
             self._index.prepare()
             self._index_was_away = False
-        self._ownership.open_next()
         now = time.monotonic()
+        while self._ownership.open_next() and time.monotonic() < now + OPENING_S:
+            """Open what can be opened before the next poll is due."""
         if now >= self._refresh_at_s:
             self._view.refresh()
             self._refresh_at_s = now + self._settings.decide.progress_interval_s

@@ -29,6 +29,7 @@ class Pin:
 
 
 _NOTHING = Pin(0, STRONG)
+SHARED_READ_S = 1.0
 
 
 class IndexView:
@@ -47,20 +48,27 @@ class IndexView:
         self._partitions = partitions
         self._pin_age_s = pin_age_s
         self._clock = clock
+        self._all: tuple[float, list[Link]] | None = None
         # Per partition (first seen, progress), oldest first: the first is pinned, later ones wait to be old enough.
         self._seen: dict[int, deque[tuple[float, Progress]]] = {}
 
     def open(self, partition: int) -> Progress | None:
-        """Read one partition's progress so that nothing written is missed.
+        """Read one partition's progress. It may be a moment old: less progress only means a larger window.
 
         Raises:
             LedgerGap, PartitionCountChanged: the index belongs to another ledger.
             IndexUnavailable: no answer.
         """
-        links = self._index.links(None, None, STRONG)
-        progress = self._progress(links, partition)
+        progress = self._progress(self._all_links(), partition)
         self._seen[partition] = deque([(self._clock(), progress)] if progress is not None else [])
         return progress
+
+    def _all_links(self) -> list[Link]:
+        """All links, read `Strong`; partitions that are opened together share one read."""
+        now = self._clock()
+        if self._all is None or now - self._all[0] > SHARED_READ_S:
+            self._all = (now, self._index.links(None, None, STRONG))
+        return self._all[1]
 
     def close(self, partition: int) -> None:
         self._seen.pop(partition, None)
@@ -77,6 +85,7 @@ class IndexView:
         if self._note(self._index.links(self._ledger_topic_id, None, STRONG, bounded=True)):
             fallen = self._note(self._index.links(self._ledger_topic_id, None, STRONG))
             if fallen:
+                self._all = None
                 raise IndexFellBack(fallen)
 
     def pin(self, partition: int) -> Pin:

@@ -102,8 +102,8 @@ class Ownership:
     def judge_of(self, number: int) -> Judge:
         return self._owned[number].judge
 
-    def open_next(self) -> None:
-        """One small step towards reading the partitions that are not open yet.
+    def open_next(self) -> bool:
+        """One small step towards reading the partitions that are not open yet; True while more can be done.
 
         Raises:
             TransientError: ask again. LedgerGap, PartitionCountChanged: the index is not this ledger's.
@@ -113,13 +113,14 @@ class Ownership:
         # The ledger is read for one partition at a time: go on with the one that was begun.
         waiting.sort(key=lambda o: o.restore is None)
         if not waiting:
-            return
+            return False
         first = waiting[0]
         if first.restore is None and not self._begin(first):
             first.retry_at_s = now + self._settings.progress_interval_s
-            return
+            return True
         if first.restore is not None and first.restore.step(RESTORE_SLICE_S):
             self._opened(first)
+        return True
 
     def reopen(self, partitions: Sequence[int] | None = None) -> None:
         """Forget what is known of these partitions (all, if None) and rebuild it from the ledger."""
