@@ -11,33 +11,28 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
-import numpy as np
-
-from schemas.events import Fingerprint, LedgerEntry
 from stream.backoff import Backoff
 from stream.commit import Batch, Committer, OutcomeUnknown
 from stream.config import Settings
-from stream.decision import Item
 from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, IndexUnavailable, StageStopped, TransientError
 from stream.health import Health
 from stream.incoming import Intake
-from stream.indexview import IndexFellBack, IndexView, Pin
-from stream.judge import Knowledge, Outcome, Work
-from stream.kafka import GroupConsumer, LogReader, Record
-from stream.ledger import read_entries, remember
+from stream.indexview import IndexFellBack, IndexView
+from stream.judge import Outcome, Work
+from stream.kafka import GroupConsumer, Record
+from stream.ledger import remember
+from stream.lookup import Lookup
 from stream.metrics import Metrics
-from stream.neighbours.protocol import STRONG, Found, Hit, Index
+from stream.neighbours.protocol import Index
 from stream.ownership import Ownership, Pause
 
 log = logging.getLogger("dejaview.decide")
 
 STAGE = "decide"
 IDLE_WAIT_S = 0.1
-SEARCH_THREADS = 4
 OPENING_S = 0.2
 
 
@@ -51,7 +46,7 @@ class DecideStage:
         make_committer: Callable[[], Committer],
         index: Index,
         view: IndexView,
-        repeats: LogReader,
+        lookup: Lookup,
         ownership: Ownership,
         intake: Intake,
         metrics: Metrics,
@@ -63,7 +58,7 @@ class DecideStage:
         self._committer: Committer | None = None
         self._index = index
         self._view = view
-        self._repeats = repeats
+        self._lookup = lookup
         self._ownership = ownership
         self._intake = intake
         self._metrics = metrics
@@ -72,7 +67,6 @@ class DecideStage:
         self._refresh_at_s = 0.0
         self._index_was_away = False
         self._failing = False
-        self._searches = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
 
     def run(self, stop: Event) -> None:
         """Turn until told to stop.
@@ -85,9 +79,8 @@ class DecideStage:
                 self.turn()
         finally:
             self._health.ended(STAGE)
-            self._searches.shutdown(wait=False, cancel_futures=True)
             self._consumer.close()
-            self._repeats.close()
+            self._lookup.close()
             self._ownership.close()
 
     def turn(self) -> None:
@@ -149,7 +142,7 @@ class DecideStage:
         self._metrics.oldest.labels(STAGE).set(min(w.record.upload_timestamp_ms for w in works) / 1000)
         pins = {partition: self._view.pin(partition) for partition in by_partition}
         with self._metrics.timed(STAGE, "search"):
-            knowledge = self._read(works, pins)
+            knowledge = self._lookup.read(works, pins)
         with self._metrics.timed(STAGE, "judge"):
             outcomes = [o for p, own in by_partition.items() for o in self._ownership.judge_of(p).judge(own, knowledge)]
         with self._metrics.timed(STAGE, "progress"):
@@ -204,50 +197,6 @@ class DecideStage:
             if Pause.FOREIGN_MODEL in o.paused and now - (o.foreign_since_s or now) >= pause_s
         ]
         self._ownership.resume(Pause.FOREIGN_MODEL, over)
-
-    def _read(self, works: Sequence[Work], pins: Mapping[int, Pin]) -> Knowledge:
-        """Ask the index once per tenant, and for all row ids at once; read the ledger for known repeats."""
-        items: dict[tuple[int, int], Item] = {}
-        repeated: dict[int, set[int]] = defaultdict(set)
-        for work in works:
-            judge = self._ownership.judge_of(work.partition)
-            if judge.needs_search(work) and isinstance(work.record, Fingerprint):
-                items[work.partition, work.offset] = Item.of(work.record)
-            place = judge.repeated_entry(work)
-            if place is not None:
-                repeated[work.partition].add(place)
-        timeout_s = self._settings.kafka.request_timeout_s
-        entries: dict[tuple[int, int], LedgerEntry] = {}
-        for partition, offsets in repeated.items():
-            read = read_entries(self._repeats, partition, offsets, timeout_s)
-            entries.update({(partition, offset): entry for offset, entry in read.items()})
-        return Knowledge(self._search(items, pins), self._rows(items, pins), entries)
-
-    def _search(
-        self, items: Mapping[tuple[int, int], Item], pins: Mapping[int, Pin]
-    ) -> dict[tuple[int, int], Sequence[Hit]]:
-        by_tenant: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
-        for place, item in items.items():
-            by_tenant[place[0], item.tenant].append(place)
-
-        def ask(group: tuple[tuple[int, str], list[tuple[int, int]]]) -> list[list[Hit]]:
-            (partition, tenant), places = group
-            vectors = np.stack([items[place].embedding for place in places])
-            return self._index.search(tenant, vectors, pins[partition].timestamp)
-
-        answers = self._searches.map(ask, by_tenant.items())
-        found: dict[tuple[int, int], Sequence[Hit]] = {}
-        for places, hits in zip(by_tenant.values(), answers, strict=True):
-            found.update(zip(places, hits, strict=True))
-        return found
-
-    def _rows(self, items: Mapping[tuple[int, int], Item], pins: Mapping[int, Pin]) -> dict[str, Found]:
-        if not items:
-            return {}
-        timestamps = [pins[partition].timestamp for partition, _ in items]
-        known = [timestamp for timestamp in timestamps if timestamp is not None]
-        guarantee = max(known) if len(known) == len(timestamps) else STRONG
-        return self._index.get(list({item.row_id for item in items.values()}), guarantee)
 
     def _apply(self, outcome: Outcome, ledger_offset: int) -> None:
         """Step 7: a committed entry enters its partition's window and memory."""

@@ -8,15 +8,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from threading import Event
 
-from models.background import Background
-from models.calibration import Calibration
 from models.encoder import load_encoder
-from models.manifest import BUILT_IN, read_manifest
+from models.model import load_model
 from stream.backoff import Backoff
 from stream.commit import Committer
 from stream.config import Settings
@@ -29,6 +26,7 @@ from stream.incoming import Intake
 from stream.index import IndexStage
 from stream.indexview import IndexView
 from stream.kafka import Admin, GroupConsumer, LogProducer, LogReader, Topic
+from stream.lookup import Lookup
 from stream.metrics import Metrics
 from stream.neighbours import open_index
 from stream.neighbours.protocol import Index
@@ -55,20 +53,6 @@ class _ToldToStopError(Exception):
     """The end came while a stage waited for the index: no failure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """The model in use: its id, thresholds and background."""
-
-    model_id: str
-    calibration: Calibration
-    background: Background
-
-
-def load_model(settings: Settings) -> Model:
-    folder = settings.model.weights or BUILT_IN
-    return Model(read_manifest(folder).model_id, Calibration.load(folder), Background.load(folder))
-
-
 class Service:
     """The chosen stages of one deployment in this process."""
 
@@ -87,7 +71,7 @@ class Service:
         self.stages = tuple(stages)
         self.metrics = Metrics()
         self.health = Health(settings.health.loop_stall_s)
-        self.model = load_model(settings)
+        self.model = load_model(settings.model.weights)
         self.stop = Event()
         self.failure: BaseException | None = None
         self._admin = Admin(settings, embedded=embedded)
@@ -198,8 +182,9 @@ class Service:
             producer = LogProducer(settings, transactional_id(settings) if exactly_once else None)
             return Committer(settings.topics, settings.delivery, producer, consumer)
 
+        lookup = Lookup(index, repeats, ownership.judge_of, settings.kafka.request_timeout_s)
         stage = DecideStage(
-            settings, consumer, make_committer, index, view, repeats, ownership, intake, self.metrics, self.health
+            settings, consumer, make_committer, index, view, lookup, ownership, intake, self.metrics, self.health
         )
         return stage.run
 

@@ -12,6 +12,7 @@ from random import Random
 from threading import Event
 from typing import Protocol
 
+from models.model import Model
 from ops.demo.embedded import embedded_service, logs_into, raise_failure, wait_until_ready
 from ops.demo.photos import Collection, collection
 from ops.demo.tally import Assessor, Judged, Totals, totals
@@ -19,7 +20,7 @@ from ops.demo.traffic import Answer, AnswerLog, Traffic
 from ops.demo.uploads import DEMO_EDITS, Kind, Upload, Workshop
 from schemas.events import DeadLetter, Verdict
 from stream.kafka import LogProducer
-from stream.service import Model, Service
+from stream.service import Service
 
 SEED = 20260
 LOG_LINES_SHOWN = 12

@@ -22,12 +22,12 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from pymilvus import MilvusClient
 
+from models.model import load_model
 from ops.cli.main import main
 from ops.local.kafka import KafkaServer
 from stream.config import Settings
 from stream.kafka import Admin, LogProducer, Outgoing
 from stream.neighbours.milvus import collection
-from stream.service import load_model
 from tests.support.deployment import ROOT, Deployment
 from tests.support.photos import edited, jpeg, photo
 
@@ -195,7 +195,7 @@ def test_a_collection_of_another_dimension_is_refused(configure: Configure, caps
     settings = settings_of(config)
     assert main(["topics", "create", "--config", str(config)]) == 0
     capsys.readouterr()
-    model_id = load_model(settings).model_id
+    model_id = load_model(settings.model.weights).model_id
     name = collection.collection_name(settings.index, model_id)
     client = MilvusClient(settings.index.uri, timeout=10)
     collection.create(client, name, settings.index, model_id, 128, timeout_s=10)

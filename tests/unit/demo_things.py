@@ -10,12 +10,12 @@ import numpy as np
 
 from models.background import Background
 from models.calibration import Calibration
+from models.model import Model
 from ops.demo.photos import Collection, Photo
 from ops.demo.run import Report
 from ops.demo.tally import Judged, totals
 from ops.demo.uploads import Kind, Upload
 from schemas.events import DeadLetter, Evidence, Neighbour, Reason, SourcePosition, Trace, Verdict, VerdictKind
-from stream.service import Model
 
 TOPIC_ID = "uploads"
 
