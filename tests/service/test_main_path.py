@@ -74,8 +74,9 @@ def assert_equal_to_offline(deployment: Deployment, sent: int) -> Counter[str]:
 def test_killed_workers_lose_nothing_and_change_no_verdict(create: Create) -> None:
     """R1, R2: 300 uploads, all workers killed with verdicts in flight; each is judged once, as the offline judge does.
 
-    Break: commit offsets before the transaction in `Committer` (lost), or outside of it (answered twice);
-    or rebuild the window from the ledger's end instead of the index's progress (other verdicts).
+    Breaks, each tried: commit the offsets before the transaction (uploads are lost); rebuild the window from the
+    ledger's end instead of the index's progress (other verdicts). Never committing offsets is no break: the restored
+    memory drops what the ledger knows.
     """
     deployment = create(decide={"batch_items_max": 8}, encode={"batch_items_max": 8})
     workers = [deployment.start("a"), deployment.start("b")]

@@ -36,7 +36,7 @@ def turned(consumer: GroupConsumer, until_s: float, got: dict[int, list[int]]) -
             got.setdefault(record.partition, []).append(record.offset)
 
 
-@pytest.mark.parametrize("idle_s", [0.0, 1.0, 1.5])
+@pytest.mark.parametrize("idle_s", [0.0, 1.0])
 def test_a_partition_whose_beginning_was_deleted_is_opened(idle_s: float) -> None:
     """Retention at the log's start is no lost offset: nothing is judged by it before the owner has sought.
 
