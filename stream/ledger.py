@@ -84,7 +84,6 @@ class Restore:
     window_start: int
     window: Window
     memory: Memory
-    _begun: bool = False
 
     def step(self, wait_s: float) -> bool:
         """Read a slice; True when all is read.
@@ -94,9 +93,8 @@ class Restore:
         """
         if self.start >= self.end:
             return True
-        if not self._begun:
+        if self.reader.partition != self.partition:
             self.reader.start(self.partition, self.start)
-            self._begun = True
         records, end = self.reader.read(READ_RECORDS, wait_s)
         for record in records:
             if record.partition != self.partition or record.offset < self.start:

@@ -29,7 +29,8 @@ class LogReader:
             "fetch.queue.backoff.ms": 20,
         }
         base = configuration(settings, settings.kafka.consumer_options, own)
-        self._partition = -1
+        # The partition that is being read.
+        self.partition = -1
         with option_errors():
             self._consumer = Consumer({**base, "isolation.level": "read_committed"})
             # The end of a log with open transactions is its high watermark, which only this level asks for.
@@ -45,7 +46,7 @@ class LogReader:
 
     def start(self, partition: int, offset: int) -> None:
         """Read one partition from here on; what was read before is left."""
-        self._partition = partition
+        self.partition = partition
         with translated(f"reading {self._topic} [{partition}]"):
             self._consumer.assign([TopicPartition(self._topic, partition, offset)])
 
@@ -58,7 +59,7 @@ class LogReader:
         end = None
         for message in self._consumer.consume(records_max, wait_s):
             error = message.error()
-            if message.partition() != self._partition:
+            if message.partition() != self.partition:
                 continue
             if error is None:
                 records.append(record_of(message))

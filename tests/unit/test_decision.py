@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -68,6 +69,8 @@ def test_the_same_bytes_are_a_duplicate_whatever_the_search_says() -> None:
     assert verdict.verdict is VerdictKind.DUPLICATE
     assert (verdict.score, verdict.confidence) == (1.0, 1.0)
     assert Evidence.EXACT in verdict.evidence
+    strict = replace(RULE, duplicate_threshold=1.5)
+    assert judge(made, [exact(made)], strict).verdict is VerdictKind.DUPLICATE  # type: ignore[list-item]
 
 
 def test_ties_go_to_the_earlier_row() -> None:

@@ -47,13 +47,21 @@ def test_scattered_entries_are_read(settings: Settings) -> None:
     reader.close()
 
 
-def test_a_restore_takes_nothing_of_another_partition(settings: Settings) -> None:
-    """R2, R3: the end of partition 1 is not the end of partition 0. Break: drop the partition check in `read`."""
+def test_a_restore_takes_nothing_of_another_partition(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R2, R3: the reader was used for partition 1 in the middle: its end is not the end of partition 0.
+
+    Break: start the reader only once in `Restore.step`.
+    """
+    monkeypatch.setattr("stream.ledger.READ_RECORDS", 20)
     reader = LogReader(settings, TOPIC)
-    reader.start(1, 0)
-    reader.read(100, 1.0)
     memory = Memory(1_000)
     restore = Restore(reader, 0, 0, 400, 400, Window(1_000), memory)
+    for _ in range(200):
+        if len(memory) or restore.step(0.1):
+            break
+    assert 0 < len(memory) < 400
+    reader.start(1, 0)
+    reader.read(10, 1.0)
     for _ in range(200):
         if restore.step(0.1):
             break
