@@ -84,6 +84,7 @@ class Restore:
     window_start: int
     window: Window
     memory: Memory
+    _started: int = -1
 
     def step(self, wait_s: float) -> bool:
         """Read a slice; True when all is read.
@@ -93,8 +94,9 @@ class Restore:
         """
         if self.start >= self.end:
             return True
-        if self.reader.partition != self.partition:
+        if self.reader.starts != self._started:
             self.reader.start(self.partition, self.start)
+            self._started = self.reader.starts
         records, end = self.reader.read(READ_RECORDS, wait_s)
         for record in records:
             if record.partition != self.partition or record.offset < self.start:

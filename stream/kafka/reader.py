@@ -29,8 +29,9 @@ class LogReader:
             "fetch.queue.backoff.ms": 20,
         }
         base = configuration(settings, settings.kafka.consumer_options, own)
-        # The partition that is being read.
-        self.partition = -1
+        self._partition = -1
+        # Counts the starts: a user whose start was not the last one must start again.
+        self.starts = 0
         with option_errors():
             self._consumer = Consumer({**base, "isolation.level": "read_committed"})
             # The end of a log with open transactions is its high watermark, which only this level asks for.
@@ -46,7 +47,8 @@ class LogReader:
 
     def start(self, partition: int, offset: int) -> None:
         """Read one partition from here on; what was read before is left."""
-        self.partition = partition
+        self._partition = partition
+        self.starts += 1
         with translated(f"reading {self._topic} [{partition}]"):
             self._consumer.assign([TopicPartition(self._topic, partition, offset)])
 
@@ -59,7 +61,7 @@ class LogReader:
         end = None
         for message in self._consumer.consume(records_max, wait_s):
             error = message.error()
-            if message.partition() != self.partition:
+            if message.partition() != self._partition:
                 continue
             if error is None:
                 records.append(record_of(message))

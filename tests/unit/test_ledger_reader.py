@@ -66,4 +66,11 @@ def test_a_restore_takes_nothing_of_another_partition(settings: Settings, monkey
         if restore.step(0.1):
             break
     assert len(memory) == 400
+    # The same partition once more, as after a commit without an answer.
+    again = Memory(1_000)
+    restore = Restore(reader, 0, 0, 400, 400, Window(1_000), again)
+    for _ in range(200):
+        if restore.step(0.1):
+            break
+    assert len(again) == 400
     reader.close()

@@ -33,11 +33,11 @@ class LogOfTransactions:
         self._slice = slice_records
         self._held = settles_after
         self._position = 0
-        self.partition = -1
+        self.starts = 0
 
     def start(self, partition: int, offset: int) -> None:
         assert partition == PARTITION
-        self.partition = partition
+        self.starts += 1
         self._position = offset
 
     def read(self, _records_max: int, _wait_s: float) -> tuple[list[Record], int | None]:
