@@ -1,7 +1,8 @@
 """Promise: every way in which pymilvus and gRPC can fail has a meaning of ours, none of them an empty
 answer; one that a new release adds fails this test instead of reaching production.
 
-Breaks that these tests catch, each tried: any line taken out of `BY_CLASS`, `BY_STATUS` or `BY_CODE`;
+Breaks that these tests catch, each tried: a line (one of each table was tried) taken out of `BY_CLASS`,
+`BY_STATUS` or `BY_CODE`;
 `asking` without grpc.RpcError; the check of the number of answers, or of their tenant, removed; hits not
 joined by row id.
 """

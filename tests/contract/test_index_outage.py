@@ -1,7 +1,7 @@
 """Promise: a Milvus that is stopped, hung, restarted, or has lost or released the collection gives
 IndexUnavailable within the timeout, never an empty answer, and works again by itself when it is back.
 
-Breaks that these tests catch, each tried: calls without `timeout`; `asking` turning failures into
+Breaks that these tests are for, not tried one by one: calls without `timeout`; `asking` turning failures into
 empty lists; a client kept for good after its first failure to connect.
 """
 
