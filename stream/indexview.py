@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from stream.errors import DejaviewError, LedgerGap, PartitionCountChanged
@@ -144,8 +144,3 @@ def check_links(other_ledgers: list[Link], other_counts: list[Link], ledger_topi
             "Tenants would change their judge: go back to the old count, or start new fingerprints and ledger topics "
             "and a new `index.collection`, and send the uploads again."
         )
-
-
-def pins_of(view: IndexView, partitions: Iterable[int]) -> Mapping[int, Pin]:
-    """The pins a batch over these partitions searches with."""
-    return {partition: view.pin(partition) for partition in partitions}

@@ -87,13 +87,13 @@ class Preparer:
         source = SourcePosition(topic_id=self._topic_id, partition=record.partition, offset=record.offset)
         item = Prepared(record, source, raw or b"", charged_bytes=len(record.value or b""))
         try:
-            item.upload_id = claimed_id(record.headers, record.value)
             item.tenant = parse_tenant(raw, self._allowed_tenants)
             upload = read_upload(record.headers, record.value)
-        except BadEvent as error:
-            self._fail(item, Reason.BAD_EVENT, str(error))
-        except ItemError as error:
-            self._fail(item, error.reason, error.detail)
+        except (BadEvent, ItemError) as error:
+            # Read once more, for its name alone: a good event, which may be large, is not parsed for it.
+            item.upload_id = claimed_id(record.headers, record.value)
+            bad = error if isinstance(error, ItemError) else ItemError(Reason.BAD_EVENT, str(error))
+            self._fail(item, bad.reason, bad.detail)
         else:
             self._start(item, upload)
         return item
@@ -122,6 +122,7 @@ class Preparer:
         self._decoders.close()
 
     def _start(self, item: Prepared, upload: Upload) -> None:
+        item.upload_id = upload.upload_id
         item.event_time = upload.event_time
         item.traceparent = upload.traceparent
         content = upload.content

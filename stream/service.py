@@ -254,17 +254,19 @@ class Service:
 
     def _check_partitions(self) -> None:
         """A changed count would send tenants to other judges: stop at once."""
-        for name in (self.settings.topics.fingerprints, self.settings.topics.ledger):
-            try:
-                now = self._admin.partitions(name)
-            except TransientError as error:
-                log.warning("partition counts were not checked: %s", error)
-                return
-            except NotPermitted as error:
-                self.failure = error
-                self.stop.set()
-                return
-            if now not in (0, self._topics[name].partitions):
+        names = (self.settings.topics.fingerprints, self.settings.topics.ledger)
+        try:
+            counts = self._admin.existing(names)
+        except TransientError as error:
+            log.warning("partition counts were not checked: %s", error)
+            return
+        except NotPermitted as error:
+            self.failure = error
+            self.stop.set()
+            return
+        # A topic that one answer does not name says nothing.
+        for name, now in counts.items():
+            if now != self._topics[name].partitions:
                 self.failure = PartitionCountChanged(
                     f"{name} had {self._topics[name].partitions} partitions at start and has {now} now: tenants would "
                     "change their judge. Stop all workers; see ARCHITECTURE.md, 'Changing the partition count'."

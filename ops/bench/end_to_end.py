@@ -38,7 +38,7 @@ from schemas.cloudevents import upload_headers
 from stream.config import IntakeSettings, Settings
 from stream.errors import SettingError
 from stream.intake.sandbox import DecoderPool
-from stream.kafka import Admin, LogProducer, LogReader, Outgoing
+from stream.kafka import Admin, Follower, LogProducer, Outgoing
 
 PARTITIONS = 4
 BATCH = 32
@@ -107,13 +107,10 @@ class Arrivals:
     def __init__(self, settings: Settings) -> None:
         self.at_s: dict[tuple[int, int], tuple[float, int]] = {}
         self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._follow, args=(settings, topic, partition), daemon=True)
-            for topic in settings.topics.verdicts
-            for partition in range(PARTITIONS)
-        ]
-        for thread in self._threads:
-            thread.start()
+        topics = dict.fromkeys(settings.topics.verdicts, PARTITIONS)
+        self._follower = Follower(settings, topics, from_start=True)
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
 
     def wait(self, count: int) -> None:
         deadline = time.monotonic() + TIMEOUT_S
@@ -124,20 +121,16 @@ class Arrivals:
 
     def close(self) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
+        self._follower.close()
 
-    def _follow(self, settings: Settings, topic: str, partition: int) -> None:
-        reader = LogReader(settings, topic)
-        reader.start(partition, 0)
+    def _follow(self) -> None:
         while not self._stop.is_set():
-            records, _ = reader.read(500, 0.1)
-            now_s = time.time()
-            for record in records:
+            # One at a time: a larger read waits for company, and that is no latency of the verdict.
+            for record in self._follower.read(1, 0.1):
                 trace = json.loads(record.value or b"{}")["trace"]
                 place = (trace["source"]["partition"], trace["source"]["offset"])
-                self.at_s.setdefault(place, (now_s, trace["upload_timestamp_ms"]))
-        reader.close()
+                self.at_s.setdefault(place, (time.time(), trace["upload_timestamp_ms"]))
 
 
 @contextmanager

@@ -60,15 +60,11 @@ class Admin:
                 raise TopicMissing(f"no topic {listed} on {self._servers}; `dejaview topics create` makes them")
             time.sleep(0.1)
 
-    def partitions(self, name: str) -> int:
-        """The number of partitions a topic has now; 0 when it is gone.
+    def existing(self, names: Sequence[str]) -> dict[str, int]:
+        """Partitions of those topics that exist now.
 
         Asks for all topics: asking for one makes some brokers create it.
         """
-        return self._partition_counts().get(name, 0)
-
-    def existing(self, names: Sequence[str]) -> dict[str, int]:
-        """Partitions of those topics that exist."""
         known = self._partition_counts()
         return {name: known[name] for name in names if name in known}
 

@@ -108,7 +108,7 @@ def test_a_partition_count_that_changes_while_running_stops_everything(monkeypat
     service = Service(embedded(), [Stage.ENCODE], embedded=True)
     service._check_partitions()
     assert not service.stop.is_set()
-    monkeypatch.setattr(service._admin, "partitions", lambda _name: 99)
+    monkeypatch.setattr(service._admin, "existing", lambda names: dict.fromkeys(names, 99))
     service._check_partitions()
     assert service.stop.is_set()
     assert isinstance(service.failure, errors.PartitionCountChanged)
