@@ -27,6 +27,8 @@ COMMANDS = {
     "send": "send image files as uploads",
     "watch": "follow verdicts and dead letters",
     "replay": "send an upload's record again",
+    "deadletters": "list, show and replay dead letters",
+    "doctor": "check everything dejaview depends on, and say what to fix",
     "local": "start and stop Kafka and Milvus on this machine",
     "demo": "see dejaview work, without any server",
 }

@@ -1,0 +1,47 @@
+"""The model: are these the files that were shipped, and does this machine compute with them what it should?"""
+
+from __future__ import annotations
+
+import time
+
+from models.encoder import load_encoder
+from models.manifest import ALL_FILES, BUILT_IN, read_manifest, verified
+from models.model import load_model
+from ops.doctor.report import Check, Finding, ok
+from stream.config import ModelSettings
+
+WEIGHTS, ENCODER = "weights", "encoder"
+
+
+class ModelChecks:
+    """`model_id` is known once the weights were found to be whole."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self._settings = settings
+        self.model_id = ""
+
+    def checks(self) -> list[Check]:
+        return [
+            Check(WEIGHTS, self._weights, fix="restore the weights folder, or correct model.weights"),
+            Check(
+                ENCODER,
+                self._encoder,
+                (WEIGHTS,),
+                "choose another model.runtime (auto takes the first that is installed), or install this one anew",
+            ),
+        ]
+
+    def _weights(self) -> list[Finding]:
+        folder = self._settings.weights or BUILT_IN
+        verified(folder, read_manifest(folder), ALL_FILES)
+        self.model_id = load_model(folder).model_id
+        return [ok(WEIGHTS, f"{self.model_id}: {len(ALL_FILES)} files have the SHA-256 of the manifest")]
+
+    def _encoder(self) -> list[Finding]:
+        settings = self._settings
+        begun = time.monotonic()
+        # Raises unless the golden vectors come out.
+        runtime = load_encoder(settings.runtime, settings.weights, settings.threads).runtime
+        took_s = time.monotonic() - begun
+        chosen = f" (model.runtime {settings.runtime})"
+        return [ok(ENCODER, f"{runtime}{chosen} reproduces the golden vectors; loaded in {took_s:.1f} s")]

@@ -1,0 +1,78 @@
+"""A deployment with the topics of `topics create`, and what single checks of `doctor` find there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pymilvus import MilvusClient
+
+from ops.cli.topics import planned
+from ops.doctor.broker import BrokerChecks
+from ops.doctor.examination import impatient
+from ops.doctor.index import IndexChecks
+from ops.doctor.model import ModelChecks
+from ops.doctor.report import Check, Finding, State, examine
+from stream.config import Settings
+from stream.kafka import Admin
+from tests.support.deployment import Deployment
+
+PARTITIONS = 2
+
+
+def created(folder: Path, bootstrap: str, milvus_uri: str, **values: Any) -> Deployment:
+    """A deployment of its own; nothing runs yet."""
+    tag = f"o{uuid.uuid4().hex[:10]}"
+    names = ("uploads", "fingerprints", "ledger", "unique", "duplicate", "review", "deadletters")
+    merged: dict[str, Any] = {
+        "kafka": {"bootstrap_servers": bootstrap, "group_prefix": tag, **values.get("kafka", {})},
+        "topics": {name: f"{tag}.{name}" for name in names} | {"partitions": PARTITIONS},
+        "index": {"uri": milvus_uri, "collection": tag, "index_type": "FLAT", **values.get("index", {})},
+    }
+    settings = Settings(**merged)
+    admin = Admin(settings)
+    for name, config in planned(settings.topics).items():
+        admin.create(name, PARTITIONS, 1, config)
+    admin.partition_counts(list(planned(settings.topics)))
+    return Deployment(folder, settings, merged)
+
+
+def with_needs(checks: list[Check], names: set[str]) -> list[Check]:
+    """These checks and all that they need, in their order."""
+    wanted = set(names)
+    for check in reversed(checks):
+        if check.name in wanted:
+            wanted.update(check.needs)
+    return [check for check in checks if check.name in wanted]
+
+
+def looked(settings: Settings, *names: str) -> dict[str, list[Finding]]:
+    """What some of the checks find."""
+    patient = impatient(settings)
+    kafka, model = BrokerChecks(patient), ModelChecks(patient.model)
+    index = IndexChecks(patient.index, model, kafka)
+    found: dict[str, list[Finding]] = {}
+    try:
+        for finding in examine(with_needs([*model.checks(), *kafka.checks(), *index.checks()], set(names)), 60):
+            found.setdefault(finding.check, []).append(finding)
+    finally:
+        index.close()
+    return found
+
+
+def broken(found: Mapping[str, list[Finding]], check: str) -> Finding:
+    """The one thing that is broken, and that it is the only one."""
+    wrong = [finding for findings in found.values() for finding in findings if finding.state is State.BROKEN]
+    assert [finding.check for finding in wrong] == [check], wrong
+    assert wrong[0].fix
+    return wrong[0]
+
+
+def collections_of(settings: Settings) -> list[str]:
+    client = MilvusClient(settings.index.uri, timeout=10)
+    try:
+        return [name for name in client.list_collections(timeout=10) if name.startswith(settings.index.collection)]
+    finally:
+        client.close()
