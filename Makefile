@@ -19,7 +19,7 @@ DEV := .venv-dev
 PY := $(DEV)/bin/python
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup setup-dev demo test test-fast test-fault lint typecheck wheel-test clean python
+.PHONY: help setup setup-dev demo test test-fast test-fault fuzz lint typecheck audit wheel-test clean python
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,12 +42,20 @@ test-fault: $(DEV)/.stamp ## kill, suspend and restart everything, for minutes
 	$(PY) -m ops.local.prepare
 	$(PY) -m pytest -m fault
 
+# More than `make test` does, which fuzzes with a fixed seed; needs the extra `fuzz`.
+fuzz: $(DEV)/.stamp ## fuzz the event parser and the decoder, SECONDS each (60), from SEED (any)
+	$(PY) -c 'import atheris' 2>/dev/null || .ci/install $(PYTHON) $(DEV) -e '.[dev,fuzz]'
+	$(PY) -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
 lint: $(DEV)/.stamp ## ruff: rules and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
 typecheck: $(DEV)/.stamp ## mypy, strict
 	$(PY) -m mypy
+
+audit: $(DEV)/.stamp ## known vulnerabilities in what is installed (pip-audit, or the floors in .ci/floors.txt)
+	.ci/audit $(PY)
 
 wheel-test: $(DEV)/.stamp ## build the wheel, install it elsewhere, run the demo there
 	PYTHON=$(CURDIR)/$(PY) .ci/wheel-test

@@ -7,6 +7,7 @@ a high bias, so that its high cosines count for less.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ class Background:
             SettingError: the folder is incomplete or damaged.
         """
         folder = weights or BUILT_IN
-        verified(folder, read_manifest(folder), (BACKGROUND,))
-        with np.load(folder / BACKGROUND, allow_pickle=False) as file:
+        content = verified(folder, read_manifest(folder), (BACKGROUND,))[BACKGROUND]
+        with np.load(BytesIO(content), allow_pickle=False) as file:
             return cls.of(file["vectors"].astype(np.float32))
 
     @classmethod

@@ -53,9 +53,9 @@ class Calibration(BaseModel):
         """
         folder = weights or BUILT_IN
         manifest = read_manifest(folder)
-        verified(folder, manifest, (CALIBRATION,))
+        content = verified(folder, manifest, (CALIBRATION,))[CALIBRATION]
         try:
-            calibration = cls.model_validate_json((folder / CALIBRATION).read_bytes())
+            calibration = cls.model_validate_json(content)
         except ValidationError as error:
             raise SettingError(f"model.weights: {folder / CALIBRATION} is malformed: {error}") from error
         if calibration.model_id != manifest.model_id:

@@ -53,8 +53,8 @@ def load_encoder(runtime: RuntimeName = "auto", weights: Path | None = None, thr
     folder = weights or BUILT_IN
     manifest = read_manifest(folder)
     seat = _RUNTIMES[_first_available() if runtime == "auto" else runtime]
-    verified(folder, manifest, (seat.file, GOLDEN))
-    encoder = seat.open(folder / seat.file, manifest.model_id, threads)
+    weights_bytes = verified(folder, manifest, (seat.file, GOLDEN))[seat.file]
+    encoder = seat.open(weights_bytes, manifest.model_id, threads)
     golden.check_parity(folder, encoder.runtime, encoder.encode)
     return encoder
 
@@ -65,7 +65,7 @@ class _Runtime:
 
     packages: tuple[str, ...]
     file: str
-    open: Callable[[Path, str, int], Encoder]
+    open: Callable[[bytes, str, int], Encoder]
     released: bool = True
 
     @property
@@ -80,28 +80,28 @@ def _first_available() -> str:
     raise SettingError("model.runtime: neither openvino nor torch is installed; pip install openvino")
 
 
-def _open_tensorrt(_file: Path, _model_id: str, _threads: int) -> Encoder:
+def _open_tensorrt(_content: bytes, _model_id: str, _threads: int) -> Encoder:
     raise SettingError(
         "model.runtime: tensorrt comes with a later release; set model.runtime to auto, openvino or torch"
     )
 
 
-def _open_openvino(file: Path, model_id: str, threads: int) -> Encoder:
+def _open_openvino(content: bytes, model_id: str, threads: int) -> Encoder:
     try:
         from models.runtimes.openvino import OpenvinoEncoder  # noqa: PLC0415 - imported only when chosen
     except ImportError as error:
         raise SettingError(f"model.runtime: openvino is not usable here ({error}); pip install openvino") from error
-    return OpenvinoEncoder(file, model_id, threads)
+    return OpenvinoEncoder(content, model_id, threads)
 
 
-def _open_torch(file: Path, model_id: str, threads: int) -> Encoder:
+def _open_torch(content: bytes, model_id: str, threads: int) -> Encoder:
     try:
         from models.runtimes.torch import TorchEncoder  # noqa: PLC0415 - imported only when chosen
     except ImportError as error:
         raise SettingError(
             f"model.runtime: torch is not usable here ({error}); pip install 'dejaview[torch]'"
         ) from error
-    return TorchEncoder(file, model_id, threads)
+    return TorchEncoder(content, model_id, threads)
 
 
 # In the order `auto` tries them.

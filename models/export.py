@@ -31,10 +31,11 @@ def export(checkpoint: Path, folder: Path) -> Manifest:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     # Only training reads the batch counters; without them the file holds parameters alone.
     kept = {name: value.contiguous() for name, value in state.items() if not name.endswith("num_batches_tracked")}
-    (folder / SAFETENSORS).write_bytes(save(kept))
-    network = load_network(folder / SAFETENSORS)
+    weights = save(kept)
+    (folder / SAFETENSORS).write_bytes(weights)
+    network = load_network(weights)
     export_onnx(network, folder / ONNX)
-    reference = TorchEncoder(folder / SAFETENSORS, folder.name, threads=0)
+    reference = TorchEncoder(weights, folder.name, threads=0)
     golden.write_golden(folder, reference.encode)
     for fitted in (BACKGROUND, CALIBRATION):
         (folder / fitted).unlink(missing_ok=True)

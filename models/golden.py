@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.manifest import GOLDEN
+from models.manifest import GOLDEN, read_manifest, verified
 from models.preprocess import SIDE, Pixels
 from schemas.events import Vector
 from stream.errors import ParityFailed
@@ -86,9 +87,11 @@ def check_parity(folder: Path, runtime: str, encode: Callable[[Pixels], Vector])
     """Compare a runtime's embeddings of `pictures()` with the reference's.
 
     Raises:
+        SettingError: the file of golden vectors is missing or damaged.
         ParityFailed: a cosine is below 0.999, or the embeddings are not of unit length.
     """
-    with np.load(folder / GOLDEN, allow_pickle=False) as golden:
+    content = verified(folder, read_manifest(folder), (GOLDEN,))[GOLDEN]
+    with np.load(BytesIO(content), allow_pickle=False) as golden:
         expected, sha256 = golden["embeddings"], str(golden["pictures_sha256"])
     drawn = pictures()
     if _sha256(drawn) != sha256:

@@ -74,25 +74,32 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def verified(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
-    """Check the SHA-256 of these files, all of them before any is opened.
+def verified(folder: Path, manifest: Manifest, names: Iterable[str]) -> dict[str, bytes]:
+    """Read these files and check the SHA-256 of each; parse what is returned, not the file again.
+
+    Returns:
+        content by name; a file that is replaced after the check does no harm.
 
     Raises:
         SettingError: a file is not in the manifest, missing or not the one it names.
     """
+    contents = {}
     for name in names:
         expected = manifest.files.get(name)
         if expected is None:
             raise SettingError(f"model.weights: {folder / MANIFEST} names no {name}; run models.fit")
         try:
-            actual = file_sha256(folder / name)
+            content = (folder / name).read_bytes()
         except OSError as error:
             raise SettingError(f"model.weights: {folder / name} cannot be read: {error}") from error
+        actual = hashlib.sha256(content).hexdigest()
         if actual != expected:
             raise SettingError(
                 f"model.weights: {folder / name} is damaged or of another model: its SHA-256 is {actual}, "
                 f"{MANIFEST} says {expected}; restore the folder"
             )
+        contents[name] = content
+    return contents
 
 
 def file_sha256(path: Path) -> str:

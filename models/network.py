@@ -6,10 +6,8 @@ Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation" (20
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_small
 from torchvision.ops import SqueezeExcitation
@@ -55,12 +53,12 @@ class CopyDetector(nn.Module):
         return nn.functional.normalize(self.projection(pooled), dim=-1)
 
 
-def load_network(weights: Path) -> CopyDetector:
-    """The network with the parameters of a safetensors file, ready for inference.
+def load_network(safetensors: bytes) -> CopyDetector:
+    """The network with the parameters of a safetensors file's content, ready for inference.
 
     Raises:
         RuntimeError: names or shapes do not fit.
     """
     network = CopyDetector()
-    network.load_state_dict(load_file(weights), strict=True)
+    network.load_state_dict(load(safetensors), strict=True)
     return network.eval().requires_grad_(False)

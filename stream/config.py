@@ -14,12 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stream.errors import SettingError
+from stream.uris import is_address
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=-1, le=2)]
 
-_SECRET_OPTION = re.compile(r"password|secret|token|jaas|key\.pem|certificate\.pem", re.IGNORECASE)
+_SECRET_OPTION = re.compile(
+    r"passw|passphrase|secret|token|credential|jaas|key\.pem|certificate\.pem|oauthbearer\.config|kinit\.cmd",
+    re.IGNORECASE,
+)
 _OWNED_OPTIONS = {
     "bootstrap.servers": "kafka.bootstrap_servers",
     "enable.auto.commit": "nothing: dejaview commits what is judged",
@@ -32,7 +36,7 @@ _OWNED_OPTIONS = {
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class KafkaSettings(Section):
@@ -56,6 +60,11 @@ class KafkaSettings(Section):
         for name in (*self.options, *self.consumer_options, *self.producer_options, *self.option_files):
             if name in _OWNED_OPTIONS:
                 raise ValueError(f"kafka options: {name!r} is dejaview's own; set {_OWNED_OPTIONS[name]} instead")
+        if "@" in self.bootstrap_servers:
+            raise ValueError(
+                "kafka.bootstrap_servers takes host:port only; a user and a password are sasl.username and "
+                "sasl.password in kafka.options and kafka.option_files"
+            )
         return self
 
 
@@ -78,7 +87,10 @@ class TopicSettings(Section):
 
 
 class IndexSettings(Section):
-    uri: str = Field("http://127.0.0.1:19530", description="Milvus address; a path ending in .db is Milvus Lite")
+    # Not in a repr: an address may hold a password.
+    uri: str = Field(
+        "http://127.0.0.1:19530", repr=False, description="Milvus address; a path ending in .db is Milvus Lite"
+    )
     token: SecretStr = Field(SecretStr(""), description="Milvus token or user:password")
     token_file: Path | None = Field(None, description="file that holds the token")
     server_pem: Path | None = Field(None, description="CA certificate for TLS to Milvus")
@@ -97,6 +109,11 @@ class IndexSettings(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> IndexSettings:
+        if not self.embedded and not is_address(self.uri):
+            raise ValueError(
+                "index.uri must be http://host:port or https://host:port; a user and a password belong in index.token "
+                "or index.token_file"
+            )
         if self.embedded and self.index_type == "HNSW":
             raise ValueError(
                 "index.index_type HNSW is not available with index.uri of Milvus Lite (.db); "
@@ -131,7 +148,7 @@ class IntakeSettings(Section):
     fetch_retry_max_s: Seconds = Field(900.0, description="a store may be away this long, then store_unavailable")
     file_roots: list[Path] = Field(default=[], description="folders that file:// references may name")
     s3_buckets: list[str] = Field(default=[], description="buckets that s3:// references may name")
-    s3_endpoint: str | None = Field(None, description="S3 endpoint URL; AWS if not set")
+    s3_endpoint: str | None = Field(None, repr=False, description="S3 endpoint URL; AWS if not set")
     s3_region: str = "us-east-1"
     s3_access_key_id: SecretStr = SecretStr("")
     s3_secret_access_key: SecretStr = SecretStr("")
@@ -141,6 +158,8 @@ class IntakeSettings(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> IntakeSettings:
+        if self.s3_endpoint is not None and not is_address(self.s3_endpoint):
+            raise ValueError("intake.s3_endpoint must be http://host or https://host, with a port if it has another")
         if self.https_enabled and not self.https_hosts:
             raise ValueError("intake.https_enabled is set and intake.https_hosts is empty; list the hosts")
         if self.decode_wall_s < self.decode_cpu_s:

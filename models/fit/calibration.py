@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from models.calibration import Calibration
 from models.encoder import Encoder, load_encoder
 from models.fit.background import photo_id
 from models.fit.photos import Photo, encode_all, read_photos
-from models.manifest import BACKGROUND, CALIBRATION, Manifest, refresh_manifest
+from models.manifest import BACKGROUND, CALIBRATION, Manifest, read_manifest, refresh_manifest, verified
 from models.training.edits import EDITS
 from schemas.events import Vector
 
@@ -99,7 +100,8 @@ def tuning_photos(tar: Path) -> list[Photo]:
 
 def _distractors(encoder: Encoder, folder: Path, shards: list[Path]) -> Vector:
     """Photos of the shards that are not background: a background photo is its own nearest, its bias too high."""
-    with np.load(folder / BACKGROUND, allow_pickle=False) as file:
+    content = verified(folder, read_manifest(folder), (BACKGROUND,))[BACKGROUND]
+    with np.load(BytesIO(content), allow_pickle=False) as file:
         background = set(file["photo_ids"].tolist())
     photos = (photo for photo in read_photos(shards) if photo_id(photo.sha256) not in background)
     return encode_all(encoder, (photo.open() for photo in photos))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import openvino
 
@@ -23,7 +21,7 @@ class OpenvinoEncoder:
 
     runtime = "openvino"
 
-    def __init__(self, weights: Path, model_id: str, threads: int) -> None:
+    def __init__(self, onnx: bytes, model_id: str, threads: int) -> None:
         self.model_id = model_id
         # Without the pin, bfloat16 is taken where the processor has it, and verdicts would depend on the machine.
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
@@ -31,12 +29,12 @@ class OpenvinoEncoder:
             options["INFERENCE_NUM_THREADS"] = str(threads)
         try:
             core = openvino.Core()
-            model = core.read_model(weights)
+            model = core.read_model(onnx)
             model.reshape({0: [1, SIDE, SIDE, 3]})
             self._compiled = core.compile_model(model, "CPU", options)
             self._queue = self._new_queue()
         except RuntimeError as error:
-            raise EncoderBroken(f"OpenVINO cannot load {weights}: {error}") from error
+            raise EncoderBroken(f"OpenVINO cannot load {model_id}: {error}") from error
 
     def encode(self, images: Pixels) -> Vector:
         """See `models.encoder.Encoder`."""

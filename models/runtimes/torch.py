@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -19,14 +17,14 @@ class TorchEncoder:
 
     runtime = "torch"
 
-    def __init__(self, weights: Path, model_id: str, threads: int) -> None:
+    def __init__(self, safetensors: bytes, model_id: str, threads: int) -> None:
         self.model_id = model_id
         if threads:
             torch.set_num_threads(threads)
         try:
-            self._network = load_network(weights)
+            self._network = load_network(safetensors)
         except RuntimeError as error:
-            raise EncoderBroken(f"torch cannot load {weights}: {error}") from error
+            raise EncoderBroken(f"torch cannot load {model_id}: {error}") from error
 
     def encode(self, images: Pixels) -> Vector:
         """See `models.encoder.Encoder`."""

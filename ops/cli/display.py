@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -12,9 +11,9 @@ from rich.text import Text
 
 from ops.cli.fields import SettingField
 from stream.config import is_secret_option
+from stream.uris import without_user_info
 
 MASK = "***"
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
 WIDTH_WITHOUT_TERMINAL = 200
 
 
@@ -35,7 +34,7 @@ def shown(value: Any, name: str = "") -> Any:
         return [shown(inner) for inner in value]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _USER_INFO.sub(f"{MASK}@", str(value))
+    return without_user_info(str(value))
 
 
 def shown_input(field: SettingField, place: str, value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +21,8 @@ from stream.errors import (
     SettingError,
     TopicMissing,
 )
+
+log = logging.getLogger("dejaview.kafka")
 
 _NOT_PERMITTED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -44,6 +48,15 @@ _STALE = {
     KafkaError.CONCURRENT_TRANSACTIONS,
     KafkaError._FENCED,  # noqa: SLF001
 }
+# What keeps a client from connecting, and is said beside its calls only.
+_NO_CONNECTION = {
+    KafkaError._AUTHENTICATION,  # noqa: SLF001
+    KafkaError._SSL,  # noqa: SLF001
+    KafkaError._TRANSPORT,  # noqa: SLF001
+    KafkaError._RESOLVE,  # noqa: SLF001
+}
+_FOR_A_PERSON = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001
+_LOGGED_EVERY_S = 60.0
 
 
 def translate(error: KafkaError, doing: str) -> DejaviewError:
@@ -51,7 +64,13 @@ def translate(error: KafkaError, doing: str) -> DejaviewError:
     text = f"{doing}: {error.str()} ({error.name()})"
     code = error.code()
     if code in _NOT_PERMITTED:
-        return NotPermitted(f"{text}. Check the credentials in `kafka.options` and the ACLs of this principal.")
+        return NotPermitted(
+            f"{text}. Check the credentials (sasl.mechanism, sasl.username and sasl.password in `kafka.options` and "
+            "`kafka.option_files`) and the ACLs of this user (SECURITY.md lists them)."
+        )
+    # A handshake that fails late is told as a broken connection.
+    if code == KafkaError._SSL or "SSL routines" in error.str():  # noqa: SLF001
+        return BrokerUnavailable(f"{text}. Check ssl.ca.location in `kafka.options`, and the broker's certificate.")
     if code in _TOPIC_MISSING:
         return TopicMissing(f"{text}. Create the topics with `dejaview topics create`.")
     if code in _OFFSET_LOST:
@@ -62,6 +81,37 @@ def translate(error: KafkaError, doing: str) -> DejaviewError:
     if code in _STALE or error.txn_requires_abort():
         return BatchAborted(text)
     return ProducerBroken(text) if error.fatal() else BrokerUnavailable(text)
+
+
+class Heard:
+    """Why a client cannot connect: librdkafka's `error_cb`, served by the client's own polls.
+
+    A call of a client that cannot connect ends with its time-out and says no more. What only a person
+    can mend (a wrong password, an unknown certificate) is logged, once a minute.
+    """
+
+    def __init__(self) -> None:
+        self._last: KafkaError | None = None
+        self._quiet_until_s = 0.0
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.code() not in _NO_CONNECTION:
+            return
+        if error.code() not in _FOR_A_PERSON:
+            self._last = self._last or error
+            return
+        self._last = error
+        if time.monotonic() > self._quiet_until_s:
+            self._quiet_until_s = time.monotonic() + _LOGGED_EVERY_S
+            log.warning("%s", translate(error, "connecting"))
+
+    def forget(self) -> None:
+        """What was heard before a call does not explain its failure."""
+        self._last = None
+
+    def explain(self, error: KafkaError, doing: str) -> DejaviewError:
+        """A call's error, or the reason that was heard meanwhile."""
+        return translate(self._last or error, doing)
 
 
 @contextmanager
@@ -80,6 +130,7 @@ def configuration(settings: Settings, extra: Mapping[str, str], own: Mapping[str
         "client.id": "dejaview",
         # librdkafka logs every failed connection at 3; what matters comes as an error.
         "log_level": 2,
+        "error_cb": Heard(),
         **kafka.options,
         **extra,
         **secrets,

@@ -34,6 +34,7 @@ class GroupConsumer:
 
     def __init__(self, settings: Settings, group: str, topic: str, assignment: Assignment) -> None:
         self._topic = topic
+        self._group = f"{settings.kafka.group_prefix}-{group}"
         self._assignment = assignment
         self._timeout_s = settings.kafka.request_timeout_s
         self._ends: dict[int, int] = {}
@@ -43,7 +44,7 @@ class GroupConsumer:
         # Those that their owner has sought: before, neither records nor errors of a partition mean anything.
         self._sought: set[int] = set()
         own = {
-            "group.id": f"{settings.kafka.group_prefix}-{group}",
+            "group.id": self._group,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
@@ -186,7 +187,7 @@ class GroupConsumer:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             self._ends[message.partition() or 0] = message.offset() or 0
             return False
-        mapped = translate(error, f"consuming {self._topic}")
+        mapped = translate(error, f"consuming {self._topic} as {self._group}")
         if isinstance(mapped, StageStopped):
             raise mapped
         log.warning("%s", mapped)

@@ -9,9 +9,11 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from stream.config import Settings
-from stream.errors import BrokerUnavailable
+from stream.errors import BrokerUnavailable, DejaviewError
 from stream.kafka.client import configuration, option_errors, translate, translated
 from stream.kafka.records import Outgoing
+
+_DROPPED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001
 
 
 class LogProducer:
@@ -32,7 +34,9 @@ class LogProducer:
             own["delivery.timeout.ms"] = own["transaction.timeout.ms"]
         with option_errors():
             self._producer = Producer(configuration(settings, settings.kafka.producer_options, own))
-        self._failed: KafkaError | None = None
+        self._failed: tuple[KafkaError, str] | None = None
+        # Where records went in this transaction: when it fails, they are dropped together.
+        self._touched: dict[str, None] | None = None if transactional_id is None else {}
         if transactional_id is not None:
             with translated(f"starting transactional id {transactional_id}"):
                 self._producer.init_transactions(self._timeout_s)
@@ -40,6 +44,7 @@ class LogProducer:
     def begin(self) -> None:
         with translated("beginning a transaction"):
             self._producer.begin_transaction()
+        self._touched = {}
 
     def produce(self, records: Iterable[Outgoing]) -> None:
         """Hand records over; `flush` says whether they arrived.
@@ -48,6 +53,8 @@ class LogProducer:
             BrokerUnavailable: the local queue is full.
         """
         for record in records:
+            if self._touched is not None:
+                self._touched[record.topic] = None
             try:
                 self._producer.produce(
                     record.topic,
@@ -64,7 +71,8 @@ class LogProducer:
 
     def serve(self) -> None:
         """Take in delivery reports without waiting, so that the local queue does not fill."""
-        self._producer.poll(0)
+        with translated("producing"):
+            self._producer.poll(0)
 
     def flush(self) -> None:
         """Wait until all that was produced is on the broker.
@@ -73,10 +81,12 @@ class LogProducer:
             BrokerUnavailable: something is not; a later flush may or may not deliver it.
             NotPermitted, TopicMissing: the broker refused a record.
         """
-        left = self._producer.flush(self._timeout_s)
+        # A fatal error is raised by whatever polls next.
+        with translated("producing"):
+            left = self._producer.flush(self._timeout_s)
         failed, self._failed = self._failed, None
         if failed is not None:
-            raise translate(failed, "producing")
+            raise self._explained(*failed)
         if left:
             raise BrokerUnavailable(f"{left} records were not acknowledged in {self._timeout_s:g} s")
 
@@ -101,13 +111,28 @@ class LogProducer:
 
     def purge(self) -> None:
         """Forget what was not delivered."""
-        self._producer.purge()
-        self._producer.flush(0)
+        with translated("forgetting what was not delivered"):
+            self._producer.purge()
+            self._producer.flush(0)
         self._failed = None
+
+    def _explained(self, error: KafkaError, topic: str) -> DejaviewError:
+        """Why a record was not delivered.
+
+        A transaction that fails (no right to write to one of its topics, say) drops its records, and only its
+        commit is told why. It cannot succeed: librdkafka commits nothing after a record was dropped.
+        """
+        if self._touched is None or error.code() not in _DROPPED:
+            return translate(error, f"producing to {topic}")
+        try:
+            self._producer.commit_transaction(self._timeout_s)
+        except KafkaException as exception:
+            error = exception.args[0]
+        return translate(error, f"producing to {', '.join(self._touched)} in one transaction")
 
     def _delivered(self, record: Outgoing, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._failed = self._failed or error
+            self._failed = self._failed or (error, record.topic)
             return
         record.offset = message.offset() or 0
         record.partition = message.partition() or 0

@@ -13,6 +13,7 @@ exceptions and codes, so that a new one fails the build instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ from grpc import StatusCode
 from pymilvus import exceptions as milvus
 
 from stream.errors import DejaviewError, IndexUnavailable, NotPermitted, SettingError, StageStopped
+from stream.uris import without_user_info
 
 # None: the class says nothing, the code and the cause do.
 BY_CLASS: dict[type[milvus.MilvusException], type[DejaviewError] | None] = {
@@ -92,10 +94,13 @@ BY_CODE: dict[int, type[DejaviewError]] = {
 _BUGS = (TypeError, ValueError, LookupError, AttributeError, AssertionError)
 _HINTS: dict[type[DejaviewError], str] = {
     IndexUnavailable: "",
-    NotPermitted: "; check index.token",
+    NotPermitted: "; check index.token or index.token_file, and this user's privileges (SECURITY.md lists them)",
     SettingError: "; check index.uri (a .db file is opened by one process at a time)",
     StageStopped: "; the request is malformed or the server unknown: this is a bug, please report it",
 }
+# How gRPC says that one side speaks TLS and the other does not, or trusts somebody else.
+_TLS = re.compile(r"failed to connect.*(?:SSL|Tls|handshaker|ALPN|Socket closed)")
+_TLS_HINT = "; if this lasts, check index.server_pem, and whether index.uri should begin with https:// or http://"
 _TEXT_CHARS_MAX = 300
 
 
@@ -113,8 +118,9 @@ def translate(failure: BaseException, what: str) -> DejaviewError:
     meaning = _meaning(failure)
     # pymilvus calls every failure to connect "illegal connection params or server unavailable"; gRPC knows which.
     told_by = failure.__cause__ if isinstance(failure.__cause__, grpc.RpcError) else failure
-    text = " ".join(_text(told_by).split())[:_TEXT_CHARS_MAX]
-    return meaning(f"{what}: {text}{_HINTS[meaning]}")
+    text = without_user_info(" ".join(_text(told_by).split()))[:_TEXT_CHARS_MAX]
+    hint = _TLS_HINT if meaning is IndexUnavailable and _TLS.search(text) else _HINTS[meaning]
+    return meaning(f"{what}: {text}{hint}")
 
 
 def _meaning(failure: BaseException) -> type[DejaviewError]:

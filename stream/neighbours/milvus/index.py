@@ -19,7 +19,7 @@ import numpy as np
 from pymilvus import MilvusClient
 
 from schemas.events import EMBEDDING_SIZE, Vector
-from stream.config import IndexSettings, read_secret
+from stream.config import IndexSettings, read_secret, read_secret_file
 from stream.errors import IndexUnavailable, SettingError, WrongCollection
 from stream.neighbours import filters
 from stream.neighbours.milvus import collection
@@ -40,6 +40,7 @@ from stream.neighbours.rows import (
     record_of_row,
     row_chunks,
 )
+from stream.uris import without_user_info
 
 QUERIES_PER_REQUEST_MAX = 256
 IDS_PER_REQUEST_MAX = 128
@@ -167,6 +168,8 @@ class MilvusIndex:
         settings = self._settings
         options: dict[str, Any] = {}
         if settings.server_pem is not None:
+            # Here, because pymilvus takes a file that is not there for a server that is away.
+            read_secret_file(settings.server_pem, "index.server_pem")
             options = {"secure": True, "server_pem_path": str(settings.server_pem)}
         if settings.embedded:
             _load_lite()
@@ -174,7 +177,7 @@ class MilvusIndex:
         try:
             return MilvusClient(settings.uri, token=token, timeout=settings.timeout_s, dedicated=True, **options)
         except RuntimeError as error:  # Milvus Lite, of the file's name
-            raise SettingError(f"index.uri {settings.uri}: {error}") from error
+            raise SettingError(without_user_info(f"index.uri {settings.uri}: {error}")) from error
 
     def _call(self, guarantee: int | None, *, bounded: bool = False) -> dict[str, Any]:
         """The timeout and the consistency of a read. Milvus Lite sees everything, and knows no timestamps."""
@@ -220,7 +223,7 @@ class MilvusIndex:
         return best_hits(hits, self._settings.neighbours_max)
 
     def _doing(self, what: str) -> str:
-        return f"{what} in collection {self.collection} at {self._settings.uri}"
+        return f"{what} in collection {self.collection} at {without_user_info(self._settings.uri)}"
 
 
 def _clock_timestamp() -> int:
