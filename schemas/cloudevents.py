@@ -31,6 +31,11 @@ DEAD_LETTER_TYPE = "dejaview.deadletter.v1"
 HEADER_VALUE_BYTES_MAX = 4096
 TRUNCATED_HEADER_CHARS = 128
 TRUNCATED_HEADERS = 16
+# A reference is two short fields: a URI of 4,096 characters, each escaped, takes 49 kB. Parsed, and told what is wrong
+# with it, 20 MB of JSON took 2 GB.
+REFERENCE_BYTES_MAX = 65_536
+# Values of a structured event. Base64 holds none of the characters that are counted; 20 MB of `[],` took 0.5 GB.
+STRUCTURED_VALUES_MAX = 10_000
 
 _time = TypeAdapter(datetime)
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -176,8 +181,11 @@ def _attributes(headers: RawHeaders, value: bytes | None) -> tuple[Mapping[str, 
 
 
 def _structured_object(value: bytes | None) -> dict[str, Any]:
+    raw = value or b""
+    if sum(map(raw.count, (b",", b"[", b"{"))) > STRUCTURED_VALUES_MAX:
+        raise BadEvent(f"the structured event holds more than {STRUCTURED_VALUES_MAX} values")
     try:
-        event = json.loads(value or b"")
+        event = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise BadEvent(f"the structured event is not JSON: {type(error).__name__}") from None
     if not isinstance(event, dict):
@@ -233,11 +241,20 @@ def _content(content_type: str, payload: Any) -> bytes | UploadReference:
         return payload
     if content_type != "application/json":
         raise BadEvent(f"content-type must be image/* or application/json, got {content_type[:80]!r}")
+    if isinstance(payload, bytes) and len(payload) > REFERENCE_BYTES_MAX:
+        raise BadEvent(f"a reference has {len(payload)} bytes, at most {REFERENCE_BYTES_MAX} are allowed")
     try:
         if isinstance(payload, bytes):
             return UploadReference.model_validate_json(payload)
         return UploadReference.model_validate(payload)
     except (ValidationError, RecursionError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "too deeply nested"}
-        where = ".".join(str(part) for part in first["loc"]) or "the value"
-        raise BadEvent(f'the reference must be {{"uri": …, "sha256"?: …}}: {where}: {first["msg"]}') from None
+        raise BadEvent(f'the reference must be {{"uri": …, "sha256"?: …}}: {_first_fault(error)}') from None
+
+
+def _first_fault(error: ValidationError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "too deeply nested"
+    first = error.errors(include_input=False, include_url=False)[0]
+    # A place is the sender's own key, as long as they like.
+    where = ".".join(str(part) for part in first["loc"])[:80] or "the value"
+    return f"{where}: {first['msg']}"

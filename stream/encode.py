@@ -193,7 +193,9 @@ class EncodeStage:
             raise ValueError(f"upload {item.source.key} was neither decoded nor failed")
         partition = partition_of(item.raw_tenant, self._fingerprint_partitions)
         value = record.model_dump_json(exclude_none=True).encode()
-        return Outgoing(self._settings.topics.fingerprints, value, partition=partition, key=item.raw_tenant or None)
+        # The key is for people who look: never a malformed name, which may be too long for the topic.
+        key = item.tenant.encode() if item.tenant else None
+        return Outgoing(self._settings.topics.fingerprints, value, partition=partition, key=key)
 
     def _finish(self, item: Prepared) -> None:
         record = item.record
@@ -205,7 +207,7 @@ class EncodeStage:
         """Decoded uploads go to the batcher; a fetched image's bytes are gone by now."""
         for item in self._preparer.done(wait_s):
             if self._owns(item):
-                held = len(item.record.value or b"")
+                held = item.record_bytes
                 self._in_flight_bytes -= item.charged_bytes - held
                 item.charged_bytes = held
                 self._batcher.add(item, item.byte_count, time.monotonic())

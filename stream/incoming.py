@@ -1,7 +1,13 @@
-"""A record of the fingerprints topic as something to judge. Pure."""
+"""A record of the fingerprints topic as something to judge. Pure.
+
+What is refused here would do harm further on: a number beyond all measure ends the stage, a NaN makes every
+comparison false (a silent `unique`), and an entry that is too long for a row of the index stops INDEX for good.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -20,6 +26,14 @@ from stream.judge import Work
 from stream.kafka import Record
 from stream.tenants import parse_tenant, partition_of
 
+# A failure with all its truncated headers, each character escaped, takes 40 kB; a fingerprint 3 kB, or 8 with the
+# longest ids. What it holds beside the vector becomes the entry of a row, which has 64 kB.
+RECORD_BYTES_MAX = 65_536
+FINGERPRINT_BYTES_MAX = 16_384
+NUMBER_MAX = 2**63 - 1
+# Kafka's own rule. The name stands in the command that a dead letter tells people to run.
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
 
 @dataclass(frozen=True, slots=True)
 class Intake:
@@ -32,13 +46,7 @@ class Intake:
 
     def work(self, record: Record) -> Work:
         """Parse a record; what cannot be judged becomes a failure, so that it gets a dead letter."""
-        try:
-            parsed = fingerprint_record.validate_json(record.value or b"")
-        except ValidationError as error:
-            return Work(record.partition, record.offset, self._unreadable(record, error))
-        if isinstance(parsed, Fingerprint):
-            return Work(record.partition, record.offset, self._checked(parsed, record.partition))
-        return Work(record.partition, record.offset, parsed)
+        return Work(record.partition, record.offset, self._parsed(record))
 
     def is_foreign(self, work: Work) -> bool:
         """Whether another model made this fingerprint; it must not be judged against this index."""
@@ -51,6 +59,19 @@ class Intake:
             return work
         detail = f"encoded by model {record.model_id}, this deployment judges {self.model_id}"
         return Work(work.partition, work.offset, _failure(record, Reason.FOREIGN_MODEL, detail))
+
+    def _parsed(self, record: Record) -> Fingerprint | FingerprintFailure:
+        value = record.value or b""
+        if len(value) > RECORD_BYTES_MAX:
+            return self._unreadable(record, f"{len(value)} bytes, at most {RECORD_BYTES_MAX} are allowed")
+        try:
+            parsed = fingerprint_record.validate_json(value)
+        except ValidationError as error:
+            return self._unreadable(record, _first_fault(error))
+        fault = _fault(parsed, len(value))
+        if fault is not None:
+            return self._unreadable(record, fault)
+        return self._checked(parsed, record.partition) if isinstance(parsed, Fingerprint) else parsed
 
     def _checked(self, record: Fingerprint, partition: int) -> Fingerprint | FingerprintFailure:
         try:
@@ -66,16 +87,34 @@ class Intake:
         )
         return _failure(record, Reason.WRONG_PARTITION, detail)
 
-    def _unreadable(self, record: Record, error: ValidationError) -> FingerprintFailure:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+    def _unreadable(self, record: Record, fault: str) -> FingerprintFailure:
         return FingerprintFailure(
             source=SourcePosition(topic_id=self.topic_id, partition=record.partition, offset=record.offset),
             source_topic=record.topic,
             upload_timestamp_ms=record.timestamp_ms,
             reason=Reason.BAD_FINGERPRINT,
-            detail=f"not a fingerprint: {where}: {first['msg']}"[:DETAIL_CHARS_MAX],
+            detail=f"not a fingerprint: {fault}"[:DETAIL_CHARS_MAX],
         )
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _fault(record: Fingerprint | FingerprintFailure, byte_count: int) -> str | None:
+    """What no ENCODE of ours writes although the contract's types allow it."""
+    numbers = [record.source.partition, record.source.offset, abs(record.upload_timestamp_ms)]
+    if not _TOPIC.fullmatch(record.source_topic):
+        return "source_topic is no topic's name"
+    if isinstance(record, Fingerprint):
+        numbers += [record.width, record.height, record.byte_count]
+        if byte_count > FINGERPRINT_BYTES_MAX:
+            return f"{byte_count} bytes, a fingerprint has {FINGERPRINT_BYTES_MAX} at most"
+        # A mean of cosines; NaN lies in no range.
+        if not -1.0 <= record.bias <= 1.0 or not all(map(math.isfinite, record.timings_s.values())):
+            return "bias is not within [-1, 1], or a timing is not finite"
+    return f"a number is above {NUMBER_MAX}" if max(numbers) > NUMBER_MAX else None
 
 
 def _failure(record: Fingerprint, reason: Reason, detail: str) -> FingerprintFailure:

@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 10.0
+# What a header costs beside its name and value: a tuple, a string and a bytes object.
+HEADER_BYTES = 150
 
 
 @dataclass(slots=True)
@@ -48,13 +50,20 @@ class Prepared:
     traceparent: str | None = None
     sha256: str = ""
     byte_count: int = 0
-    # Bytes this upload may hold in memory now; a reference is charged with the largest image until it is decoded.
+    # Bytes this upload may hold in memory: its record and, until it is decoded, its image (a reference: the largest).
     charged_bytes: int = 0
     # Its partition is another worker's now.
     cancelled: bool = False
     decoded: Decoded | None = None
     failure: FingerprintFailure | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def record_bytes(self) -> int:
+        """What its record holds: a sender may put megabytes into headers and key, too."""
+        record = self.record
+        headers = sum(HEADER_BYTES + len(name) + len(value) for name, value in record.headers)
+        return len(record.value or b"") + len(record.key or b"") + headers
 
 
 class StoppedError(Exception):
@@ -75,17 +84,24 @@ class Preparer:
         self._done: SimpleQueue[Prepared] = SimpleQueue()
         self._broken: SimpleQueue[BaseException] = SimpleQueue()
         self._stop = Event()
-        self.trouble: str | None = None
+        # By upload, what it waits for.
+        self._troubles: dict[str, str] = {}
 
     @property
     def decoder_restarts(self) -> int:
         return self._decoders.restarts
 
+    @property
+    def trouble(self) -> str | None:
+        """What an upload waits for just now: a store or a sandbox that is away."""
+        return next(iter(list(self._troubles.values())), None)
+
     def submit(self, record: Record) -> Prepared:
         """Start work on a record; it comes out of `done` later."""
         raw = raw_tenant(record.headers, record.value)
         source = SourcePosition(topic_id=self._topic_id, partition=record.partition, offset=record.offset)
-        item = Prepared(record, source, raw or b"", charged_bytes=len(record.value or b""))
+        item = Prepared(record, source, raw or b"")
+        item.charged_bytes = item.record_bytes
         try:
             item.tenant = parse_tenant(raw, self._allowed_tenants)
             upload = read_upload(record.headers, record.value)
@@ -130,6 +146,8 @@ class Preparer:
             item.charged_bytes += self._settings.bytes_max
             self._run(self._fetches, item, lambda: self._fetch(item, content))
         else:
+            # Structured mode: the bytes stand beside their base64.
+            item.charged_bytes += len(content) if content is not item.record.value else 0
             self._run(self._decodes, item, lambda: self._decode(item, content))
 
     def _run(self, executor: Executor, item: Prepared, work: Callable[[], None]) -> None:
@@ -171,20 +189,24 @@ class Preparer:
             StoppedError: the stage is shutting down, or the item is another worker's now.
         """
         wait_s = RETRY_FIRST_S
-        while not self._stop.is_set() and not item.cancelled:
-            try:
-                result = call()
-            except (StoreUnavailable, SandboxUnavailable) as error:
-                if deadline_s is not None and time.monotonic() + wait_s > deadline_s:
-                    raise ItemError(Reason.STORE_UNAVAILABLE, str(error)) from error
-                log.warning("%s; tried again in %.1f s", error, wait_s)
-                self.trouble = str(error)
-                self._stop.wait(wait_s)
-                wait_s = min(RETRY_MAX_S, 2 * wait_s)
-            else:
-                self.trouble = None
-                return result
-        raise StoppedError
+        try:
+            while not self._stop.is_set() and not item.cancelled:
+                try:
+                    result = call()
+                except (StoreUnavailable, SandboxUnavailable) as error:
+                    # The last try is at the deadline itself: before it nobody may give up.
+                    left_s = wait_s if deadline_s is None else deadline_s - time.monotonic()
+                    if left_s <= 0:
+                        raise ItemError(Reason.STORE_UNAVAILABLE, str(error)) from error
+                    log.warning("%s; tried again in %.1f s", error, min(wait_s, left_s))
+                    self._troubles[item.source.key] = str(error)
+                    self._stop.wait(min(wait_s, left_s))
+                    wait_s = min(RETRY_MAX_S, 2 * wait_s)
+                else:
+                    return result
+            raise StoppedError
+        finally:
+            self._troubles.pop(item.source.key, None)
 
     def _fail(self, item: Prepared, reason: Reason, detail: str) -> None:
         item.failure = FingerprintFailure(

@@ -1,7 +1,8 @@
 """One HTTP GET over a connection whose address the caller has chosen: no redirects, no proxies, no look-ups.
 
 Every wait (connect, TLS, each single read) is cut to what the deadline leaves, so that a server which sends a byte
-now and then cannot stretch it. The body is read to `bytes_max` and one byte more at most.
+now and then cannot stretch it. The body is read to `bytes_max` and one byte more at most, and what comes over the
+connection is counted too: `http.client` takes a chunk of length -1 for "read until the end" (Python 3.11).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from stream.intake.deadline import Deadline
 _CHUNK_BYTES = 1 << 16
 # What is read of a body that only says what went wrong.
 ERROR_BYTES_MAX = 4096
+# Beside a body of `bytes_max`: headers, and as much again for the framing of small chunks.
+_FRAMING_BYTES_MAX = 1 << 20
 
 OK = 200
 
@@ -59,8 +62,9 @@ def get(target: Target, addresses: Sequence[str], deadline: Deadline, bytes_max:
         with _connected(target, addresses, deadline) as connection:
             connection.settimeout(deadline.left_s())
             connection.sendall(_request(target))
+            reader = _Reader(connection, deadline, 2 * bytes_max + _FRAMING_BYTES_MAX)
             # HTTPResponse asks a socket for nothing but `makefile`.
-            response = http.client.HTTPResponse(cast("socket.socket", _Reader(connection, deadline)), method="GET")
+            response = http.client.HTTPResponse(cast("socket.socket", reader), method="GET")
             with response:
                 response.begin()
                 return _answer(response, bytes_max)
@@ -132,23 +136,29 @@ def _secured(plain: socket.socket, tls: ssl.SSLContext, host: str, deadline: Dea
 class _Reader:
     """A connection as `HTTPResponse` wants it."""
 
-    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
-        self._raw = _RawReader(connection, deadline)
+    def __init__(self, connection: socket.socket, deadline: Deadline, bytes_max: int) -> None:
+        self._raw = _RawReader(connection, deadline, bytes_max)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self._raw)
 
 
 class _RawReader(io.RawIOBase):
-    """Reads whose every single wait ends at the deadline."""
+    """Reads whose every single wait ends at the deadline, `bytes_max` in all."""
 
-    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, connection: socket.socket, deadline: Deadline, bytes_max: int) -> None:
         self._connection = connection
         self._deadline = deadline
+        self._bytes_max = bytes_max
+        self._taken_bytes = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._taken_bytes > self._bytes_max:
+            raise ItemError(Reason.TOO_LARGE, f"the server sent more than {self._bytes_max} bytes, framing included")
         self._connection.settimeout(self._deadline.left_s())
-        return self._connection.recv_into(buffer)
+        taken = self._connection.recv_into(buffer)
+        self._taken_bytes += taken
+        return taken

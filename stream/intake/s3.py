@@ -108,7 +108,11 @@ def _client(settings: IntakeSettings) -> Any:
     if session.get_credentials() is None:
         raise SettingError("there are no S3 credentials: set intake.s3_access_key_id, or give boto3 some of its own")
     config = Config(signature_version="s3v4", s3={"addressing_style": "path" if settings.s3_endpoint else "virtual"})
-    return session.client("s3", endpoint_url=settings.s3_endpoint, config=config)
+    try:
+        return session.client("s3", endpoint_url=settings.s3_endpoint, config=config)
+    except ValueError:
+        # boto3's complaint quotes the address, and with it what may be a password.
+        raise SettingError("intake.s3_endpoint: boto3 takes no such address; write https://host:port") from None
 
 
 def _translated(answer: Answer) -> ItemError | StoreUnavailable:

@@ -12,8 +12,7 @@ import pytest
 
 from models.calibration import Calibration
 from ops.local.kafka import KafkaServer
-from schemas.cloudevents import upload_headers
-from schemas.events import Fingerprint, Reason, Verdict, fingerprint_record
+from schemas.events import Fingerprint, Verdict, fingerprint_record
 from stream.config import Settings
 from stream.decision import Rule
 from stream.kafka import Outgoing
@@ -145,46 +144,6 @@ def test_copies_at_the_same_moment_have_one_representative(create: Create) -> No
     assert kinds == {"unique": 1, "duplicate": 119}
     answered = [samples(worker.get("/metrics")[1])['dejaview_events_total{stage="encode"}'] for worker in workers[:2]]
     assert min(answered) > 0, f"one encoder did all the work: {answered}"
-
-
-def test_the_poison_record_is_last_and_the_partition_goes_on(create: Create) -> None:
-    """R5, R6: poison of every kind, last in its partition: one dead letter each, then the next upload is judged.
-
-    Break: raise in `Preparer._fail`, or leave the failure uncommitted.
-    """
-    deployment = create(intake={"bytes_max": 200_000, "pixels_max": 1_000_000})
-    worker = deployment.start("a")
-    worker.wait_ready()
-    good = jpeg(photo("coffee.png"))
-    truncated = good[: len(good) // 2]
-    headers = upload_headers("x", "t", "image/jpeg", "/tests")
-    poison: list[tuple[bytes, list[tuple[str, bytes]], Reason]] = [
-        (b"", headers, Reason.BAD_EVENT),
-        (good, [h for h in headers if h[0] != "ce_tenant"], Reason.BAD_TENANT),
-        (good, [h for h in headers if h[0] != "ce_id"], Reason.BAD_EVENT),
-        (truncated, headers, Reason.BAD_IMAGE),
-        (b"<svg/>", headers, Reason.UNSUPPORTED_FORMAT),
-        (jpeg(photo("coffee.png").resize((1_200, 1_200)), quality=20), headers, Reason.TOO_MANY_PIXELS),
-        (good + b"\0" * 200_000, headers, Reason.TOO_LARGE),
-        (b'{"uri": "file:///etc/passwd"}', upload_headers("x", "t", "application/json", "/"), Reason.URI_REFUSED),
-        (
-            b'{"uri": "https://169.254.169.254/x"}',
-            upload_headers("x", "t", "application/json", "/"),
-            Reason.URI_REFUSED,
-        ),
-        (b"{", upload_headers("x", "t", "application/json", "/"), Reason.BAD_EVENT),
-    ]
-    for n, (value, its_headers, reason) in enumerate(poison):
-        deployment.send_raw([Outgoing(deployment.settings.topics.uploads, value, its_headers, n % 4)])
-        deployment.wait_judged(n + 1)
-        expected = Counter(str(wanted) for *_, wanted in poison[: n + 1])
-        assert Counter(str(d.reason) for d in deployment.dead_letters()) == expected, reason
-    after = deployment.send(SentUpload(f"after-{p}", good, "t", p) for p in range(4))
-    deployment.wait_judged(len(poison) + after)
-    assert len(deployment.verdicts()) == after
-    letters = deployment.dead_letters()
-    assert all(letter.replay.startswith("dejaview replay ") for letter in letters)
-    assert not any(b"<svg" in (r.value or b"") for r in deployment.read(deployment.settings.topics.deadletters))
 
 
 def test_tenants_do_not_see_each_other(create: Create) -> None:

@@ -58,6 +58,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(CONTENT))
         self.wfile.write(CONTENT + b"\r\n0\r\n\r\n")
 
+    def send_chunk_minus_one(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+        while True:
+            self.wfile.write(bytes(1 << 16))
+
     def send_cut(self) -> None:
         self.answer(200, CONTENT, Content_Length=str(len(CONTENT) + 1))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -127,8 +129,24 @@ def test_loopback_by_default(fetch: Fetch, server: Server) -> None:
 
 
 @pytest.mark.parametrize(
+    "spelling", ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001", "localhost"]
+)
+def test_a_listed_spelling_of_an_internal_address(spelling: str) -> None:
+    """Even a host that the list names, in a spelling that only the system's name service takes for an address, is
+    checked by the address. Break, tried: check the host's name instead of what it resolves to.
+    """
+    store = HttpsStore([f"{spelling}:1"], BYTES_MAX)
+    fetcher = Fetcher(IntakeSettings(fetch_timeout_s=5), {"https": store})
+    assert reason(lambda: fetcher.fetch(UploadReference(uri=f"https://{spelling}:1/a"))) is Reason.URI_REFUSED
+
+
+@pytest.mark.parametrize(
     "host",
-    ["unlisted.test", f"{HOST}.", f"user@{HOST}", f"user:secret@{HOST}", f"{HOST}@unlisted.test", f"x.{HOST}", "[::1]"],
+    [
+        *("unlisted.test", f"{HOST}.", f"user@{HOST}", f"user:secret@{HOST}", f"{HOST}@unlisted.test", f"x.{HOST}"),
+        *("[::1]", "[::ffff:127.0.0.1]", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1."),
+        *(f"%70{HOST[1:]}", HOST.replace(".", "%2e"), f"{HOST}%00", f"{HOST}%23@unlisted.test", "xn--pctures-q2a.test"),
+    ],
 )
 def test_hosts(fetch: Fetch, server: Server, host: str) -> None:
     """Only the listed names, letter for letter. Break: compare the end of the name, or take `urlsplit().hostname`."""
@@ -146,7 +164,13 @@ def test_ports(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["https:///a.jpg", "https:a.jpg", "https://[::1/a", f"https://{HOST}/\u00fc", f"https://{HOST}/a b"]
+    "uri",
+    [
+        *("https:///a.jpg", "https:a.jpg", "https://[::1/a", f"https://{HOST}/\u00fc", f"https://{HOST}/a b"),
+        # Letters that look the same, and what a browser would fold into the listed name.
+        *("https://pict\u0443res.test/a", "https://pictures\u3002test/a", "https://\uff50ictures.test/a"),
+        *(f"https://{HOST}\\@x.test/a", f"https://{HOST}\t/a", f"https://{HOST}\n/a", f"https://{HOST}\u200b/a"),
+    ],
 )
 def test_bad_references(uri: str) -> None:
     """What is no https URI is a bad reference. Break: let `urlsplit`'s ValueError out."""
@@ -199,6 +223,16 @@ def test_reads_one_byte_too_many_at_most(fetch: Fetch, monkeypatch: pytest.Monke
     monkeypatch.setattr(HTTPResponse, "read", counted)
     assert reason(lambda: fetch("/endless")) is Reason.TOO_LARGE
     assert sum(taken) == BYTES_MAX + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+def test_a_chunk_of_length_minus_one_is_not_read_to_the_end(fetch: Fetch) -> None:
+    """A hostile length, which Python 3.11's `http.client` takes for "all there is", costs no more than twice the limit
+    and a megabyte. Break, tried: drop the count in `_RawReader` (1.4 GB in two seconds).
+    """
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert reason(lambda: fetch("/chunk-minus-one", timeout_s=3)) is Reason.TOO_LARGE
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
 @pytest.mark.parametrize("path", ["/408", "/429", "/500", "/502", "/503", "/cut", "/nonsense"])
