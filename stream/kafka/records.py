@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 Headers = list[tuple[str, bytes]]
+
+_CHECKED_HEADERS = methodcaller("headers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,21 @@ def record_of(message: Message) -> Record:
         partition=message.partition() or 0,
         offset=message.offset() or 0,
         timestamp_ms=0 if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
-        headers=_headers(message.headers()),
+        headers=_headers(message),
         value=message.value(),
         key=message.key(),
     )
 
 
-def _headers(raw: Any) -> Headers:
-    """librdkafka's headers: a list of pairs, a value may be missing."""
+def _headers(message: Message) -> Headers:
+    """librdkafka's headers: a list of pairs, a value may be missing.
+
+    Other clients can write names that are not UTF-8, for which confluent-kafka returns a list with holes and an exception
+    set. Called through `methodcaller` Python notices (SystemError); a plain call is specialised after a few rounds and
+    hands the holes on, which ends the process. Such a record counts as one without headers.
+    """
+    try:
+        raw: Any = _CHECKED_HEADERS(message)
+    except (UnicodeDecodeError, SystemError):
+        return []
     return [(name, value or b"") for name, value in raw or []]
