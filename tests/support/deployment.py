@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from stream.config import Settings
 from stream.decision import Rule
 from stream.kafka import Admin, LogProducer, LogReader, Outgoing, Record
 from tests.support.offline import Answer, judge_log
+from tests.support.sabotage import wanted
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +69,20 @@ class Worker:
         except OSError as error:
             return 0, str(error)
 
+    def suspend(self) -> None:
+        """SIGSTOP."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def metrics(self) -> dict[str, float]:
+        """/metrics as a mapping from `name{labels}` to the value; empty when nobody answers."""
+        status, text = self.get("/metrics")
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, value in lines} if status == 200 else {}
+
     def wait_ready(self, timeout_s: float = 90.0) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, f"the worker ended: {self.log.read_text()[-3000:]}"
@@ -84,6 +99,8 @@ class Deployment:
     settings: Settings
     values: dict[str, Any]
     workers: list[Worker] = field(default_factory=list)
+    # What only the workers are told: addresses of proxies, say.
+    worker_values: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(cls, folder: Path, bootstrap: str, milvus_uri: str, partitions: int = 4, **values: Any) -> Deployment:
@@ -104,17 +121,23 @@ class Deployment:
         admin.topics([topics.deadletters])
         return deployment
 
-    def start(self, name: str, *stages: str, **values: Any) -> Worker:
-        """A worker process with a stable instance id; all stages when none is named."""
+    def start(self, name: str, *stages: str, sabotage: Mapping[str, str] | None = None, **values: Any) -> Worker:
+        """A worker process with a stable instance id; all stages when none is named.
+
+        Args:
+            sabotage: environment for `tests.support.worker`, which breaks the program or crashes it at a stated step.
+            values: settings of this worker only.
+        """
         port = free_port()
         config = self.folder / f"{name}.yaml"
-        merged = {**self.values, **values, "instance_id": name, "health": {"port": port}}
+        merged = merge(self.values, self.worker_values, values, {"instance_id": name, "health": {"port": port}})
         config.write_text(yaml.safe_dump(merged))
         log = self.folder / f"{name}-{len(self.workers)}.log"
-        command = [sys.executable, "-m", "ops.cli.main", "run", "--config", str(config)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(sabotage or {})}
+        program = "tests.support.worker" if wanted(environment) else "ops.cli.main"
+        command = [sys.executable, "-m", program, "run", "--config", str(config)]
         for stage in stages:
             command += ["--stage", stage]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with log.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=self.folder)
         worker = Worker(process, port, log)
@@ -173,6 +196,16 @@ class Deployment:
 
     def _logs(self) -> str:
         return json.dumps({w.log.name: w.log.read_text()[-1500:] for w in self.workers}, indent=1)
+
+
+def merge(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of several sources, later ones win; sections are merged."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            old = merged.get(name)
+            merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def until(condition: Callable[[], bool], timeout_s: float, why: Callable[[], str] = lambda: "") -> None:
