@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ MILVUS_SESSION_TTL_S = 10
 class ProxiedKafka(KafkaServer):
     """A broker with a second listener, whose advertised address is a proxy's."""
 
-    inner_ports: ClassVar = ("controller", "proxied")
+    inner_ports: ClassVar[Sequence[str]] = ("controller", "proxied")
 
     def __init__(self, data: Path, proxy_port: int) -> None:
         super().__init__(data)

@@ -11,8 +11,7 @@ from tests.fault.cluster import Cluster
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Kafka and Milvus behind proxies. Every test leaves them running and healed."""
+def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         made.start()
@@ -23,7 +22,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made.close()
 
 
-@pytest.fixture(autouse=True)
-def _healed(cluster: Cluster) -> Iterator[None]:
-    yield
-    cluster.heal()
+@pytest.fixture
+def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
+    """Kafka and Milvus behind proxies; after the test they run and are healed."""
+    yield running_cluster
+    running_cluster.heal()

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,17 +56,28 @@ def stage_of(worker: str) -> str:
     return worker.partition("-")[0]
 
 
+def _has_work(worker: Worker, metric: str) -> bool:
+    return worker.metrics().get(metric, 0) > 0
+
+
 def seed_of_this_run() -> int:
     """`FAULT_SEED`: a number, or `random`; a stated one if not set, so that CI repeats itself."""
     given = os.environ.get("FAULT_SEED", "20261121")
     return random.SystemRandom().randrange(1 << 31) if given == "random" else int(given)
 
 
-def rule_of(_tenant: str) -> Rule:
-    """The deployed thresholds."""
-    calibration = Calibration.load()
-    neighbours_max = Settings().index.neighbours_max
-    return Rule(calibration.duplicate_threshold, calibration.review_threshold, neighbours_max, calibration)
+# Drawn pictures are nearer to each other than photographs: with these about half of them are unique.
+THRESHOLDS = {"duplicate": 0.42, "review": 0.38}
+
+
+Rules = Callable[[str], Rule]
+
+
+def rule_at(thresholds: Mapping[str, float]) -> Rules:
+    """The rule of every tenant of a round."""
+    calibration, neighbours_max = Calibration.load(), Settings().index.neighbours_max
+    rule = Rule(thresholds["duplicate"], thresholds["review"], neighbours_max, calibration)
+    return lambda _tenant: rule
 
 
 @dataclass
@@ -120,7 +133,9 @@ class Round:
         self.folder = LOGS / f"{name}-{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self._log = (self.folder / "round.log").open("w", buffering=1)
+        values = deepcopy(values)
         values.setdefault("index", {}).setdefault("index_type", "FLAT")
+        values.setdefault("tenants", {"thresholds": {f"tenant-{n}": THRESHOLDS for n in range(shape.tenants)}})
         self.deployment = cluster.deployment(folder / name, shape.partitions, **values)
         self.answers = Answers(self.deployment)
         self.workers: dict[str, Worker] = {}
@@ -209,9 +224,8 @@ class Round:
         """
         for name in names:
             metric = IN_HAND[stage_of(name)]
-            until(
-                lambda n=name, m=metric: self.workers[n].metrics().get(m, 0) > 0, HIT_S, lambda n=name: f"no hit: {n}"
-            )
+            worker = self.workers[name]
+            until(partial(_has_work, worker, metric), HIT_S, partial(str, f"no hit: {name} has nothing in hand"))
         unanswered = self.sent - self.answers.count
         in_hand = {name: self.workers[name].metrics().get(IN_HAND[stage_of(name)]) for name in names}
         assert unanswered > 0, f"no hit: all {self.sent} uploads are answered; {in_hand}"
@@ -238,8 +252,13 @@ class Round:
 
     # -- the proof
 
-    def finish(self, healed_within_s: float, late_s: float | None = None) -> dict[str, Any]:
-        """Everything is answered within the bound; the verifier finds nothing; verdicts are the offline judge's."""
+    def all_indexed(self) -> bool:
+        """Every window is empty: what comes now is found in the index or not at all."""
+        held = [self.workers[name].metrics().get("dejaview_window_rows", 1) for name in self.of("decide")]
+        return sum(held) == 0
+
+    def wait_all(self, healed_within_s: float) -> None:
+        """Everything that was sent is answered within the bound."""
         healed = time.monotonic()
         if self._sender is not None:
             self._sender.join()
@@ -250,8 +269,14 @@ class Round:
             lambda: f"{self.answers.count} of {self.sent}; {self.tails()}",
         )
         self.note("finished", answered=self.answers.count, seconds=round(time.monotonic() - healed, 1))
+
+    def finish(
+        self, healed_within_s: float, late_s: float | None = None, thresholds: Mapping[str, float] = THRESHOLDS
+    ) -> dict[str, Any]:
+        """Everything is answered within the bound; the verifier finds nothing; verdicts are the offline judge's."""
+        self.wait_all(healed_within_s)
         report = self.verify(late_s)
-        self.compare()
+        self.compare(rule_at(thresholds))
         self.note("proved", **{name: report[name] for name in ("uploads", "verdicts", "dead_letters", "kinds")})
         return report
 
@@ -271,7 +296,7 @@ class Round:
         found: dict[str, Any] = json.loads(report.read_text())
         return found
 
-    def compare(self, rules: Callable[[str], Rule] = rule_of) -> None:
+    def compare(self, rules: Rules) -> None:
         """R2: every verdict is what the offline judge says over the same fingerprints."""
         answers = self.deployment.offline(rules)
         verdicts, letters = self.deployment.verdicts(), self.deployment.dead_letters()

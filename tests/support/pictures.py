@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from models.training.edits import EDITS
 from tests.support.deployment import SentUpload
@@ -18,23 +18,30 @@ _REMEMBERED = 400
 
 
 def drawn(seed: int) -> Image.Image:
-    """One picture: soft light, some shapes, a little texture."""
+    """One picture: a coarse mosaic with patches of stripes, rings and noise."""
     rng = np.random.default_rng(seed)
-    light = rng.integers(0, 256, (int(rng.integers(2, 6)), int(rng.integers(2, 6)), 3), dtype=np.uint8)
-    image = Image.fromarray(light).resize(SIZE, Image.Resampling.BICUBIC)
-    pen = ImageDraw.Draw(image)
-    for _ in range(int(rng.integers(2, 9))):
-        x, y = int(rng.integers(0, SIZE[0])), int(rng.integers(0, SIZE[1]))
-        w, h = int(rng.integers(8, 80)), int(rng.integers(8, 70))
-        colour = tuple(int(part) for part in rng.integers(0, 256, 3))
-        kind = int(rng.integers(0, 3))
-        if kind == 0:
-            pen.rectangle((x, y, x + w, y + h), fill=colour)
-        elif kind == 1:
-            pen.ellipse((x, y, x + w, y + h), fill=colour)
-        else:
-            pen.line((x, y, w, h), fill=colour, width=int(rng.integers(1, 9)))
+    tiles = rng.integers(0, 256, (int(rng.integers(2, 24)), int(rng.integers(2, 24)), 3), dtype=np.uint8)
+    image = Image.fromarray(tiles).resize(SIZE, Image.Resampling(int(rng.choice([0, 3]))))
+    for _ in range(int(rng.integers(2, 7))):
+        patch = _patch(rng)
+        patch = patch.rotate(float(rng.uniform(0, 360)), expand=True) if rng.random() < 0.5 else patch
+        image.paste(patch, (int(rng.integers(-20, SIZE[0] - 20)), int(rng.integers(-20, SIZE[1] - 20))))
     return image
+
+
+def _patch(rng: np.random.Generator) -> Image.Image:
+    width, height = int(rng.integers(30, 120)), int(rng.integers(30, 100))
+    y, x = np.mgrid[:height, :width]
+    kind = int(rng.integers(0, 3))
+    if kind == 0:
+        tiles = rng.integers(0, 256, (int(rng.integers(1, 30)), int(rng.integers(1, 30)), 3), dtype=np.uint8)
+        return Image.fromarray(tiles).resize((width, height), Image.Resampling.NEAREST)
+    if kind == 1:
+        wave = x * rng.uniform(0.05, 1) + y * rng.uniform(-1, 1)
+    else:
+        wave = np.hypot(x - width * rng.random(), y - height * rng.random()) * rng.uniform(0.1, 1)
+    colours = [127 + 127 * np.sin(wave + phase) for phase in rng.uniform(0, 6, 3)]
+    return Image.fromarray(np.stack(colours, -1).astype(np.uint8))
 
 
 def uploads(count: int, seed: int, tenants: int, partitions: int, copies: float = 1 / 3) -> Iterator[SentUpload]:

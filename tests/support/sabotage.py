@@ -23,6 +23,7 @@ BREAK, CRASH, MARK = "SABOTAGE_BREAK", "SABOTAGE_CRASH", "SABOTAGE_MARK"
 _COMMIT_SENT_S = 0.002
 
 Call = Callable[..., Any]
+Around = Callable[[Call], Any]
 
 # Step -> (class, method, whether the process ends before or after the call). The numbers are those of
 # `stream/commit.py` and `stream/index.py`.
@@ -101,7 +102,7 @@ def _crash(wish: str, mark: Path) -> None:
     _replace(owner, name, around)
 
 
-def _replace(owner: str, name: str, around: Callable[[Call], Call]) -> None:
+def _replace(owner: str, name: str, around: Around) -> None:
     module, _, attribute = owner.rpartition(".")
     target = getattr(import_module(module), attribute) if attribute[:1].isupper() else import_module(owner)
     setattr(target, name, around(getattr(target, name)))
