@@ -123,29 +123,26 @@ def _late(uploads: dict[str, Line], given: Iterable[Line], late_s: float | None)
 
 
 def read_log(bootstrap: str, uploads: str, verdicts: list[str], dead_letters: str) -> Iterator[Line]:
-    """The log of a deployment: its uploads (all), its verdicts and dead letters (committed ones)."""
+    """The log of a deployment: its uploads, its verdicts and dead letters (committed ones alone)."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     (described,) = admin.describe_topics(TopicCollection([uploads]), request_timeout=30).values()
     topic_id = str(described.result().topic_id)
-    for message in _records(bootstrap, uploads, "read_uncommitted"):
-        place = f"{topic_id}:{message.partition()}:{message.offset()}"
-        yield {"kind": "upload", "place": place, "time_ms": message.timestamp()[1]}
-    for topic in dict.fromkeys(verdicts):
-        for message in _records(bootstrap, topic, "read_committed"):
-            body = json.loads(message.value())
-            match = body["match"]["upload_id"] if body.get("match") else None
+    for message in _records(bootstrap, [uploads, *dict.fromkeys(verdicts), dead_letters]):
+        if message.topic() == uploads:
+            place = f"{topic_id}:{message.partition()}:{message.offset()}"
+            yield {"kind": "upload", "place": place, "time_ms": message.timestamp()[1]}
+            continue
+        headers, body = dict(message.headers() or []), json.loads(message.value())
+        line = {"place": headers["ce_id"].decode(), "time_ms": message.timestamp()[1]}
+        if message.topic() == dead_letters:
+            yield {**line, "kind": "dead_letter", "reason": body["reason"]}
+        else:
             named = {name: body[name] for name in ("tenant", "upload_id", "sha256", "verdict", "repeat")}
-            yield {"kind": "verdict", **_place(message), **named, "match": match}
-    for message in _records(bootstrap, dead_letters, "read_committed"):
-        yield {"kind": "dead_letter", **_place(message), "reason": json.loads(message.value())["reason"]}
+            match = body["match"]["upload_id"] if body.get("match") else None
+            yield {**line, **named, "kind": "verdict", "match": match}
 
 
-def _place(message: Any) -> Line:
-    headers = dict(message.headers() or [])
-    return {"place": headers["ce_id"].decode(), "time_ms": message.timestamp()[1]}
-
-
-def _records(bootstrap: str, topic: str, isolation: str) -> Iterator[Any]:
+def _records(bootstrap: str, topics: list[str]) -> Iterator[Any]:
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -153,25 +150,25 @@ def _records(bootstrap: str, topic: str, isolation: str) -> Iterator[Any]:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
-            "isolation.level": isolation,
+            "isolation.level": "read_committed",
         }
     )
     try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        left = set(partitions)
+        known = consumer.list_topics(timeout=30).topics
+        left = {(topic, number) for topic in topics for number in known[topic].partitions}
+        consumer.assign([TopicPartition(topic, number, 0) for topic, number in left])
         deadline = time.monotonic() + _READ_TIMEOUT_S
         while left:
             if time.monotonic() > deadline:
-                sys.exit(f"{topic}: partitions {sorted(left)} were not read to their ends in {_READ_TIMEOUT_S:g} s")
-            for message in consumer.consume(1_000, 0.2):
+                sys.exit(f"not read to their ends in {_READ_TIMEOUT_S:g} s: {sorted(left)}")
+            for message in consumer.consume(1_000, 0.1):
                 error = message.error()
                 if error is None:
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(message.partition())
+                    left.discard((message.topic(), message.partition()))
                 else:
-                    sys.exit(f"{topic}: {error}")
+                    sys.exit(f"{message.topic()}: {error}")
     finally:
         consumer.close()
 

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from ops.local.ports import free_port
 from schemas.cloudevents import upload_headers
 from schemas.events import DeadLetter, Verdict
 from stream.config import Settings
 from stream.decision import Rule
-from stream.kafka import Admin, LogProducer, LogReader, Outgoing, Record
+from stream.kafka import Admin, LogProducer, Outgoing, Record
+from stream.kafka.records import record_of
 from tests.support.offline import Answer, judge_log
 from tests.support.sabotage import wanted
 
@@ -116,9 +118,11 @@ class Deployment:
         deployment = cls(folder, settings, merged)
         admin = Admin(settings)
         topics = settings.topics
-        for name in (topics.uploads, topics.fingerprints, topics.ledger, *topics.verdicts, topics.deadletters):
+        every = (topics.uploads, topics.fingerprints, topics.ledger, *topics.verdicts, topics.deadletters)
+        for name in every:
             admin.create(name, partitions, 1, {"max.message.bytes": str(topics.message_bytes_max)})
-        admin.topics([topics.deadletters])
+        # On a busy machine a new topic takes seconds to show.
+        until(lambda: len(admin.existing(every)) == len(set(every)), 60)
         return deployment
 
     def start(self, name: str, *stages: str, sabotage: Mapping[str, str] | None = None, **values: Any) -> Worker:
@@ -159,28 +163,21 @@ class Deployment:
         producer.produce(records)
         producer.flush()
 
-    def read(self, topic: str) -> list[Record]:
-        """All committed records of a topic, partition by partition."""
-        reader = LogReader(self.settings, topic)
-        found: list[Record] = []
-        try:
-            for partition in range(self.settings.topics.partitions):
-                found += _read_partition(reader, partition)
-        finally:
-            reader.close()
-        return found
+    def read(self, *topics: str) -> list[Record]:
+        """All committed records of these topics, partition by partition."""
+        options = {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "group.id": "reads-all"}
+        found = read_all(options, [(t, p) for t in topics for p in range(self.settings.topics.partitions)])
+        return sorted(found, key=lambda record: (record.topic, record.partition, record.offset))
 
     def verdicts(self) -> list[Verdict]:
-        return [
-            Verdict.model_validate_json(r.value or b"") for t in self.settings.topics.verdicts for r in self.read(t)
-        ]
+        return [Verdict.model_validate_json(r.value or b"") for r in self.read(*self.settings.topics.verdicts)]
 
     def dead_letters(self) -> list[DeadLetter]:
         return [DeadLetter.model_validate_json(r.value or b"") for r in self.read(self.settings.topics.deadletters)]
 
     def judged(self) -> int:
         """Verdicts and dead letters that are visible now."""
-        return len(self.verdicts()) + len(self.dead_letters())
+        return len(self.read(*self.settings.topics.verdicts, self.settings.topics.deadletters))
 
     def wait_judged(self, count: int, timeout_s: float = 120.0) -> None:
         until(lambda: self.judged() >= count, timeout_s, lambda: f"{self.judged()} of {count} judged; {self._logs()}")
@@ -216,16 +213,23 @@ def until(condition: Callable[[], bool], timeout_s: float, why: Callable[[], str
         time.sleep(0.1)
 
 
-def _read_partition(reader: LogReader, partition: int) -> list[Record]:
-    low, high = reader.ends(partition)
-    if low >= high:
-        return []
-    reader.start(partition, low)
+def read_all(options: Mapping[str, Any], places: Sequence[tuple[str, int]]) -> list[Record]:
+    """Committed records of whole partitions, given as (topic, partition)."""
+    own = {"auto.offset.reset": "earliest", "enable.partition.eof": True, "isolation.level": "read_committed"}
+    consumer = Consumer({**options, **own, "enable.auto.commit": False, "fetch.wait.max.ms": 20})
+    left = set(places)
     found: list[Record] = []
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        records, end = reader.read(2_000, 0.2)
-        found += records
-        if end is not None:
-            return found
-    raise AssertionError(f"partition {partition} was not read to its end {high}")
+    deadline = time.monotonic() + 30
+    try:
+        consumer.assign([TopicPartition(topic, number, 0) for topic, number in places])
+        while left:
+            assert time.monotonic() < deadline, f"not read to their ends: {sorted(left)}"
+            for message in consumer.consume(2_000, 0.05):
+                error = message.error()
+                if error is None:
+                    found.append(record_of(message))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard((message.topic(), message.partition()))
+    finally:
+        consumer.close()
+    return found
