@@ -28,7 +28,7 @@ def test_a_thousand_copies_at_the_same_moment(cluster: Cluster, tmp_path: Path) 
     """R3: 1,000 edited copies of one picture over 12 upload partitions, 3 encoders and 2 deciders, the tenant's
     partition moving from one decider to the other in the middle: one unique, 999 duplicates.
 
-    Breaks: `no-window`, `pin-the-newest`.
+    Breaks: `no-window`, `trust-the-index`.
     """
     shape = Shape(uploads=1_000, partitions=12, encoders=3, deciders=2)
     edits = ("jpeg_50", "brightness", "contrast", "grey")

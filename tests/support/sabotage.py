@@ -144,9 +144,9 @@ def _no_window() -> None:
     )
 
 
-def _pin_the_newest() -> None:
-    """R3: a row leaves the window as soon as INDEX says it wrote it, and searches guarantee nothing."""
-    _replace("stream.indexview.IndexView", "pin", _eventual_pin)
+def _trust_the_index() -> None:
+    """R3: rows leave the window without waiting for INDEX's progress, and searches guarantee nothing."""
+    _replace("stream.indexview.IndexView", "pin", _pin_everything)
     _replace(
         "stream.neighbours.milvus.index.MilvusIndex",
         "_call",
@@ -154,10 +154,10 @@ def _pin_the_newest() -> None:
     )
 
 
-def _eventual_pin(_original: Call) -> Call:
+def _pin_everything(_original: Call) -> Call:
     from stream.indexview import Pin  # noqa: PLC0415 - imported when it is broken, not before
 
-    return lambda self, partition: Pin(self.newest(partition), None)
+    return lambda _self, _partition: Pin(1 << 60, None)
 
 
 def _fail_open() -> None:
@@ -295,7 +295,7 @@ BREAKS: dict[str, Callable[[], None]] = {
     "offsets-outside-the-transaction": _offsets_outside_the_transaction,
     "forgetful-restore": _forgetful_restore,
     "no-window": _no_window,
-    "pin-the-newest": _pin_the_newest,
+    "trust-the-index": _trust_the_index,
     "fail-open": _fail_open,
     "ignore-fall-back": _ignore_fall_back,
     "raise-on-a-bad-event": _raise_on_a_bad_event,
