@@ -40,8 +40,8 @@ def test_a_thousand_copies_at_the_same_moment(cluster: Cluster, tmp_path: Path) 
     }
     with Round(cluster, tmp_path, "thousand", seed_of_this_run(), shape, **settings) as this:
         this.start()
-        this.send(made=iter(made))
-        this.wait_answered(0.1)
+        this.sent = this.deployment.send(made)
+        this.wait_answered(0.05)
         owner = max(this.of("decide"), key=lambda name: this.workers[name].metrics().get(JUDGED, 0))
         (other,) = {*this.of("decide")} - {owner}
         assert this.workers[other].metrics().get(JUDGED, 0) == 0, "one tenant has one judge"
