@@ -23,8 +23,9 @@ from confluent_kafka import Consumer, TopicPartition
 from models.calibration import Calibration
 from stream.config import Settings
 from stream.decision import Rule
+from stream.errors import BrokerUnavailable
 from tests.fault.cluster import Cluster
-from tests.support.deployment import ROOT, Deployment, Worker, until
+from tests.support.deployment import ROOT, Deployment, SentUpload, Worker, until
 from tests.support.offline import disagreement
 from tests.support.pictures import uploads
 
@@ -199,13 +200,24 @@ class Round:
 
         def run() -> None:
             while batch := list(islice(made, backlog // 5)):
-                self.sent += self.deployment.send(batch)
+                self._send_surely(batch)
                 while self.sent - self.answers.count > backlog:
                     if self._ended.wait(0.05):
                         return
 
         self._sender = threading.Thread(target=run, daemon=True)
         self._sender.start()
+
+    def _send_surely(self, batch: Sequence[SentUpload]) -> None:
+        """Send until the broker has all; what arrived twice is the sender's repeat, and judged as one."""
+        while not self._ended.is_set():
+            try:
+                self.deployment.send(batch)
+            except BrokerUnavailable as error:
+                self.note("sent again", why=str(error))
+            else:
+                break
+        self.sent = self.deployment.arrived()
 
     def wait_answered(self, share: float, timeout_s: float = 240.0) -> None:
         """Until this share of all uploads has an answer."""

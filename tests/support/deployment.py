@@ -24,7 +24,7 @@ from schemas.cloudevents import upload_headers
 from schemas.events import DeadLetter, Verdict
 from stream.config import Settings
 from stream.decision import Rule
-from stream.kafka import Admin, LogProducer, Outgoing, Record
+from stream.kafka import Admin, LogProducer, LogReader, Outgoing, Record
 from stream.kafka.records import record_of
 from tests.support.offline import Answer, judge_log
 from tests.support.sabotage import wanted
@@ -157,6 +157,15 @@ class Deployment:
             sent += 1
         producer.flush()
         return sent
+
+    def arrived(self) -> int:
+        """Records on the uploads topic."""
+        reader = LogReader(self.settings, self.settings.topics.uploads)
+        try:
+            ends = [reader.ends(partition) for partition in range(self.settings.topics.partitions)]
+        finally:
+            reader.close()
+        return sum(high - low for low, high in ends)
 
     def send_raw(self, records: Sequence[Outgoing]) -> None:
         producer = LogProducer(self.settings)
