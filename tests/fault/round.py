@@ -213,11 +213,11 @@ class Round:
         while not self._ended.is_set():
             try:
                 self.deployment.send(batch)
+                self.sent = self.deployment.arrived()
             except BrokerUnavailable as error:
                 self.note("sent again", why=str(error))
             else:
-                break
-        self.sent = self.deployment.arrived()
+                return
 
     def wait_answered(self, share: float, timeout_s: float = 240.0) -> None:
         """Until this share of all uploads has an answer."""
