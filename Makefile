@@ -19,10 +19,11 @@ DEV := .venv-dev
 PY := $(DEV)/bin/python
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup setup-dev demo test test-fast test-fault fuzz lint typecheck audit wheel-test clean python
+.PHONY: help setup setup-dev demo test test-fast test-fault test-fault-long mutations soak fuzz lint typecheck audit \
+  wheel-test clean python
 
 help: ## print the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.stamp ## install what serving and the demo need into .venv
 
@@ -38,9 +39,17 @@ test: $(DEV)/.stamp ## all tests; Kafka and Milvus are fetched and started by th
 test-fast: $(DEV)/.stamp ## the tests that need no server
 	$(PY) -m pytest tests/unit -m "not fault and not gpu"
 
-test-fault: $(DEV)/.stamp ## kill, suspend and restart everything, for minutes
+test-fault: $(DEV)/.stamp ## kill, suspend and cut off everything: the short seeded round, minutes
 	$(PY) -m ops.local.prepare
-	$(PY) -m pytest -m fault
+	$(PY) -m pytest tests/fault -m "fault and not long"
+
+test-fault-long: $(DEV)/.stamp ## every fault of the table, ten rounds of 20,000 uploads: hours
+	$(PY) -m ops.local.prepare
+	$(PY) -m pytest tests/fault -m "fault"
+
+mutations: $(DEV)/.stamp ## break each promise on purpose and see its test fail
+	$(PY) -m ops.local.prepare
+	$(PY) -m tests.fault.mutations
 
 # More than `make test` does, which fuzzes with a fixed seed; needs the extra `fuzz`.
 fuzz: $(DEV)/.stamp ## fuzz the event parser and the decoder, SECONDS each (60), from SEED (any)

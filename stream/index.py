@@ -1,8 +1,8 @@
 """INDEX: ledger in, rows and links in the index out.
 
-    poll -> does the index still hold what it held? -> insert rows -> append links -> commit offsets (for display)
+    poll -> 1 does the index still hold what it held? -> 2 insert rows -> 3 append links -> 4 commit offsets (for display)
 
-Where it goes on is the chain's end in the index itself. What a crash repeats is inserted again
+`ARCHITECTURE.md` has the same numbers with "what if step n fails". Where it goes on is the chain's end in the index itself. What a crash repeats is inserted again
 under the same row id, which readers join.
 """
 

@@ -17,6 +17,7 @@ from ops.local.errors import LocalError
 from ops.local.kafka import KafkaServer
 from ops.local.milvus import MilvusServer
 from ops.local.server import LocalServer
+from tests.support.sabotage import apply, wanted
 
 Server = TypeVar("Server", bound=LocalServer)
 
@@ -47,6 +48,12 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
     """A module's own Milvus, to stop, suspend and kill."""
     with _running(MilvusServer(tmp_path_factory.mktemp("own-milvus"))) as server:
         yield server
+
+
+def pytest_configure() -> None:
+    """The mutation proof runs tests over a program that is broken on purpose, see `tests/fault/mutations.py`."""
+    if wanted(os.environ):
+        apply(os.environ)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

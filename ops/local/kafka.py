@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,7 +36,7 @@ class KafkaServer(LocalServer):
     """A broker with its controller in one process."""
 
     name = "kafka"
-    inner_ports: ClassVar = ("controller",)
+    inner_ports: ClassVar[Sequence[str]] = ("controller",)
 
     @property
     def bootstrap(self) -> str:

@@ -11,12 +11,13 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from ops.local.ports import free_port
 from schemas.cloudevents import upload_headers
@@ -24,7 +25,9 @@ from schemas.events import DeadLetter, Verdict
 from stream.config import Settings
 from stream.decision import Rule
 from stream.kafka import Admin, LogProducer, LogReader, Outgoing, Record
+from stream.kafka.records import record_of
 from tests.support.offline import Answer, judge_log
+from tests.support.sabotage import wanted
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +71,20 @@ class Worker:
         except OSError as error:
             return 0, str(error)
 
+    def suspend(self) -> None:
+        """SIGSTOP."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def metrics(self) -> dict[str, float]:
+        """/metrics as a mapping from `name{labels}` to the value; empty when nobody answers."""
+        status, text = self.get("/metrics")
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, value in lines} if status == 200 else {}
+
     def wait_ready(self, timeout_s: float = 90.0) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, f"the worker ended: {self.log.read_text()[-3000:]}"
@@ -84,6 +101,8 @@ class Deployment:
     settings: Settings
     values: dict[str, Any]
     workers: list[Worker] = field(default_factory=list)
+    # What only the workers are told: addresses of proxies, say.
+    worker_values: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(cls, folder: Path, bootstrap: str, milvus_uri: str, partitions: int = 4, **values: Any) -> Deployment:
@@ -99,22 +118,30 @@ class Deployment:
         deployment = cls(folder, settings, merged)
         admin = Admin(settings)
         topics = settings.topics
-        for name in (topics.uploads, topics.fingerprints, topics.ledger, *topics.verdicts, topics.deadletters):
+        every = (topics.uploads, topics.fingerprints, topics.ledger, *topics.verdicts, topics.deadletters)
+        for name in every:
             admin.create(name, partitions, 1, {"max.message.bytes": str(topics.message_bytes_max)})
-        admin.topics([topics.deadletters])
+        # On a busy machine a new topic takes seconds to show.
+        until(lambda: len(admin.existing(every)) == len(set(every)), 60)
         return deployment
 
-    def start(self, name: str, *stages: str, **values: Any) -> Worker:
-        """A worker process with a stable instance id; all stages when none is named."""
+    def start(self, name: str, *stages: str, sabotage: Mapping[str, str] | None = None, **values: Any) -> Worker:
+        """A worker process with a stable instance id; all stages when none is named.
+
+        Args:
+            sabotage: environment for `tests.support.worker`, which breaks the program or crashes it at a stated step.
+            values: settings of this worker only.
+        """
         port = free_port()
         config = self.folder / f"{name}.yaml"
-        merged = {**self.values, **values, "instance_id": name, "health": {"port": port}}
+        merged = merge(self.values, self.worker_values, values, {"instance_id": name, "health": {"port": port}})
         config.write_text(yaml.safe_dump(merged))
         log = self.folder / f"{name}-{len(self.workers)}.log"
-        command = [sys.executable, "-m", "ops.cli.main", "run", "--config", str(config)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(sabotage or {})}
+        program = "tests.support.worker" if wanted(environment) else "ops.cli.main"
+        command = [sys.executable, "-m", program, "run", "--config", str(config)]
         for stage in stages:
             command += ["--stage", stage]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with log.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=self.folder)
         worker = Worker(process, port, log)
@@ -131,33 +158,35 @@ class Deployment:
         producer.flush()
         return sent
 
+    def arrived(self) -> int:
+        """Records on the uploads topic."""
+        reader = LogReader(self.settings, self.settings.topics.uploads)
+        try:
+            ends = [reader.ends(partition) for partition in range(self.settings.topics.partitions)]
+        finally:
+            reader.close()
+        return sum(high - low for low, high in ends)
+
     def send_raw(self, records: Sequence[Outgoing]) -> None:
         producer = LogProducer(self.settings)
         producer.produce(records)
         producer.flush()
 
-    def read(self, topic: str) -> list[Record]:
-        """All committed records of a topic, partition by partition."""
-        reader = LogReader(self.settings, topic)
-        found: list[Record] = []
-        try:
-            for partition in range(self.settings.topics.partitions):
-                found += _read_partition(reader, partition)
-        finally:
-            reader.close()
-        return found
+    def read(self, *topics: str) -> list[Record]:
+        """All committed records of these topics, partition by partition."""
+        options = {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "group.id": "reads-all"}
+        found = read_all(options, [(t, p) for t in topics for p in range(self.settings.topics.partitions)])
+        return sorted(found, key=lambda record: (record.topic, record.partition, record.offset))
 
     def verdicts(self) -> list[Verdict]:
-        return [
-            Verdict.model_validate_json(r.value or b"") for t in self.settings.topics.verdicts for r in self.read(t)
-        ]
+        return [Verdict.model_validate_json(r.value or b"") for r in self.read(*self.settings.topics.verdicts)]
 
     def dead_letters(self) -> list[DeadLetter]:
         return [DeadLetter.model_validate_json(r.value or b"") for r in self.read(self.settings.topics.deadletters)]
 
     def judged(self) -> int:
         """Verdicts and dead letters that are visible now."""
-        return len(self.verdicts()) + len(self.dead_letters())
+        return len(self.read(*self.settings.topics.verdicts, self.settings.topics.deadletters))
 
     def wait_judged(self, count: int, timeout_s: float = 120.0) -> None:
         until(lambda: self.judged() >= count, timeout_s, lambda: f"{self.judged()} of {count} judged; {self._logs()}")
@@ -175,6 +204,16 @@ class Deployment:
         return json.dumps({w.log.name: w.log.read_text()[-1500:] for w in self.workers}, indent=1)
 
 
+def merge(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of several sources, later ones win; sections are merged."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            old = merged.get(name)
+            merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
 def until(condition: Callable[[], bool], timeout_s: float, why: Callable[[], str] = lambda: "") -> None:
     """Wait for a condition; fails with `why` when it does not come true."""
     deadline = time.monotonic() + timeout_s
@@ -183,16 +222,23 @@ def until(condition: Callable[[], bool], timeout_s: float, why: Callable[[], str
         time.sleep(0.1)
 
 
-def _read_partition(reader: LogReader, partition: int) -> list[Record]:
-    low, high = reader.ends(partition)
-    if low >= high:
-        return []
-    reader.start(partition, low)
+def read_all(options: Mapping[str, Any], places: Sequence[tuple[str, int]]) -> list[Record]:
+    """Committed records of whole partitions, given as (topic, partition)."""
+    own = {"auto.offset.reset": "earliest", "enable.partition.eof": True, "isolation.level": "read_committed"}
+    consumer = Consumer({**options, **own, "enable.auto.commit": False, "fetch.wait.max.ms": 20})
+    left = set(places)
     found: list[Record] = []
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        records, end = reader.read(2_000, 0.2)
-        found += records
-        if end is not None:
-            return found
-    raise AssertionError(f"partition {partition} was not read to its end {high}")
+    deadline = time.monotonic() + 30
+    try:
+        consumer.assign([TopicPartition(topic, number, 0) for topic, number in places])
+        while left:
+            assert time.monotonic() < deadline, f"not read to their ends: {sorted(left)}"
+            for message in consumer.consume(2_000, 0.05):
+                error = message.error()
+                if error is None:
+                    found.append(record_of(message))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard((message.topic(), message.partition()))
+    finally:
+        consumer.close()
+    return found

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from schemas.events import Fingerprint, FingerprintFailure, Verdict, VerdictKind, fingerprint_record
+from schemas.events import EMBEDDING_SIZE, Fingerprint, FingerprintFailure, Verdict, VerdictKind, fingerprint_record
 from stream.decision import Item, Rule, judge
 from stream.kafka import Record
+from stream.neighbours.protocol import Hit
+
+# Best rows by score and by similarity that the rule is shown; it looks at ten.
+_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,40 @@ class Answer:
     reason: str | None
 
 
+@dataclass
+class _Gallery:
+    """A tenant's representatives, and an exact search over all of them."""
+
+    hits: list[Hit] = field(default_factory=list)
+    by_row_id: dict[str, int] = field(default_factory=dict)
+    vectors: np.ndarray = field(default_factory=lambda: np.empty((64, EMBEDDING_SIZE)))
+    biases: np.ndarray = field(default_factory=lambda: np.empty(64))
+
+    def add(self, item: Item, kind: VerdictKind, order: int) -> None:
+        count = len(self.hits)
+        if count == len(self.vectors):
+            self.vectors = np.concatenate([self.vectors, np.empty_like(self.vectors)])
+            self.biases = np.concatenate([self.biases, np.empty_like(self.biases)])
+        self.vectors[count], self.biases[count] = item.embedding, item.bias
+        self.by_row_id.setdefault(item.row_id, count)
+        self.hits.append(item.as_hit(kind, order))
+
+    def near(self, item: Item) -> list[Hit]:
+        count = len(self.hits)
+        if not count:
+            return []
+        similarity = self.vectors[:count] @ item.embedding.astype(np.float64)
+        score = similarity - (self.biases[:count] + item.bias) / 2
+        chosen = {*np.argsort(-score, kind="stable")[:_SHOWN], *np.argsort(-similarity, kind="stable")[:_SHOWN]}
+        if item.row_id in self.by_row_id:
+            chosen.add(self.by_row_id[item.row_id])
+        return [replace(self.hits[n], similarity=float(similarity[n])) for n in sorted(map(int, chosen))]
+
+
 def judge_log(records: Iterable[Record], rule_of: Callable[[str], Rule]) -> dict[str, Answer]:
     """Answers by source position, for the records of one or more partitions (each in log order)."""
     answers: dict[str, Answer] = {}
-    representatives: dict[str, list[tuple[Item, VerdictKind, int]]] = defaultdict(list)
+    representatives: dict[str, _Gallery] = defaultdict(_Gallery)
     first_verdicts: dict[tuple[str, str], Verdict] = {}
     for order, record in enumerate(records):
         parsed = fingerprint_record.validate_json(record.value or b"")
@@ -41,7 +75,7 @@ def judge_log(records: Iterable[Record], rule_of: Callable[[str], Rule]) -> dict
 def _answer(
     parsed: Fingerprint | FingerprintFailure,
     order: int,
-    representatives: dict[str, list[tuple[Item, VerdictKind, int]]],
+    representatives: dict[str, _Gallery],
     first_verdicts: dict[tuple[str, str], Verdict],
     rule_of: Callable[[str], Rule],
 ) -> Answer:
@@ -54,14 +88,10 @@ def _answer(
         return Answer(parsed.upload_id, earlier.model_copy(update={"repeat": True}), None)
     item = Item.of(parsed)
     own = representatives[item.tenant]
-    hits = []
-    for other, kind, offset in own:
-        similarity = float(np.dot(other.embedding.astype(np.float64), item.embedding.astype(np.float64)))
-        hits.append(replace(other.as_hit(kind, offset), similarity=similarity))
-    verdict = judge(item, hits, rule_of(item.tenant))
+    verdict = judge(item, own.near(item), rule_of(item.tenant))
     first_verdicts[item.tenant, item.upload_id] = verdict
     if verdict.verdict is not VerdictKind.DUPLICATE:
-        own.append((item, verdict.verdict, order))
+        own.add(item, verdict.verdict, order)
     return Answer(parsed.upload_id, verdict, None)
 
 

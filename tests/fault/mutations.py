@@ -1,0 +1,101 @@
+"""Breaks the program on purpose, promise by promise, and sees the promise's test fail.
+
+    python -m tests.fault.mutations             all of them
+    python -m tests.fault.mutations R3 R7       some
+    python -m tests.fault.mutations --whole     also run each test over the whole program, which must pass
+
+A break is killed when its test fails, and fails by saying what the break does: a test that fails for another
+reason (a worker that does not start, say) proves nothing. `docs/reliability.md` carries the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from tests.support.deployment import ROOT
+from tests.support.sabotage import BREAK, BREAKS
+
+_ROUND = "tests/fault/test_rounds.py::test_every_fault"
+_STEP = "tests/fault/test_steps.py::test_a_crash_at_a_step_changes_nothing"
+_SWARM = "tests/fault/test_swarm.py::test_groups_interleaved_over_tenants"
+_TENANTS = "tests/service/test_main_path.py::test_tenants_do_not_see_each_other"
+_FAILED = 1
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One break, the test that must fail, and what it must say."""
+
+    promise: str
+    name: str
+    test: str
+    says: str
+
+
+TABLE = (
+    Mutation("R1", "encode-commits-what-it-took", f"{_ROUND}[kill-encode]", r"lost|of 1200"),
+    Mutation("R2", "offsets-outside-the-transaction", f"{_STEP}[commit.6]", r"duplicated: \d+"),
+    Mutation("R2", "forgetful-restore", f"{_STEP}[commit.7]", r"contradictory: \d+|differ from the offline judge"),
+    Mutation("R3", "no-window", f"{_SWARM}[calm]", r"differ from the offline judge|'unique': \d+"),
+    Mutation("R3", "trust-the-index", f"{_SWARM}[calm]", r"differ from the offline judge|'unique': \d+"),
+    Mutation("R7", "connect-anywhere", "tests/unit/test_intake_https.py", r"DID NOT RAISE ItemError"),
+    Mutation("R10", "swap-colours", "tests/unit/test_models_encoder.py", r"does not reproduce the golden vectors"),
+    Mutation("R11", "no-tenant-filter", _TENANTS, r"Counter\(\{'duplicate': [67]\}\)"),
+)
+
+
+def pytest_of(mutation: Mutation, *, broken: bool) -> tuple[int, str]:
+    """Run the test; its exit status and what it said."""
+    environment = {name: value for name, value in os.environ.items() if name != BREAK}
+    if broken:
+        environment[BREAK] = mutation.name
+    command = [sys.executable, "-m", "pytest", mutation.test, "-q", "-rfE", "-p", "no:cacheprovider", "--tb=short"]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def verdict_on(mutation: Mutation) -> tuple[bool, str]:
+    """Whether the break was killed, and how it showed."""
+    status, said = pytest_of(mutation, broken=True)
+    if status == 0:
+        return False, "SURVIVED: the test passed"
+    if status != _FAILED:
+        return False, f"NOT RUN: {said.strip().splitlines()[-1]}"
+    shown = re.search(mutation.says, said)
+    if shown is None:
+        return False, f"failed for another reason: {[line for line in said.splitlines() if line.startswith('E  ')][:3]}"
+    return True, f"killed: {shown.group()}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("promises", nargs="*", help="R1 … R11, or names of breaks; all if none is named")
+    parser.add_argument("--whole", action="store_true", help="also run each test over the whole program")
+    args = parser.parse_args(arguments)
+    unknown = [m.name for m in TABLE if m.name not in BREAKS]
+    if unknown:
+        parser.error(f"no such breaks: {unknown}")
+    survived = 0
+    for mutation in TABLE:
+        if args.promises and not {mutation.promise, mutation.name} & {*args.promises}:
+            continue
+        begun = time.monotonic()
+        killed, how = verdict_on(mutation)
+        if killed and args.whole and pytest_of(mutation, broken=False)[0] != 0:
+            killed, how = False, "the test fails without the break, too"
+        survived += not killed
+        line = f"{mutation.promise:4} {mutation.name:32} {how} ({time.monotonic() - begun:.0f} s)"
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    sys.stdout.write("every break was killed\n" if not survived else f"{survived} breaks were not killed\n")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
