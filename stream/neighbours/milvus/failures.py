@@ -97,6 +97,7 @@ _HINTS: dict[type[DejaviewError], str] = {
     StageStopped: "; the request is malformed or the server unknown: this is a bug, please report it",
 }
 _TEXT_CHARS_MAX = 300
+FAILURES = (milvus.MilvusException, grpc.RpcError, grpc.FutureTimeoutError, grpc.FutureCancelledError, OSError)
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def asking(what: str) -> Iterator[None]:
     """Around every call to Milvus. `what` opens the message: what was asked, and where."""
     try:
         yield
-    except (milvus.MilvusException, grpc.RpcError, grpc.FutureTimeoutError, OSError) as failure:
+    except FAILURES as failure:
         raise translate(failure, what) from failure
 
 
