@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from stream.config import Settings
 from stream.errors import StageStopped
@@ -14,6 +15,8 @@ from stream.kafka.client import configuration, option_errors, translate, transla
 from stream.kafka.records import Record, record_of
 
 log = logging.getLogger("dejaview.kafka")
+
+_ASK_TIMEOUT_S = 1.0
 
 
 class Assignment(Protocol):
@@ -37,6 +40,7 @@ class GroupConsumer:
         self._assignment = assignment
         self._timeout_s = settings.kafka.request_timeout_s
         self._ends: dict[int, int] = {}
+        self._asked_ends: dict[int, int] = {}
         # Owned partitions, each with the number of its assignment.
         self._owned: dict[int, int] = {}
         self._assignments = 0
@@ -123,7 +127,15 @@ class GroupConsumer:
     def lag(self, partition: int, position: int) -> int:
         """Records between a position and the last known end (no request); markers at the end do not count."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-        return max(0, high - max(position, self.end(partition)))
+        return max(0, max(high, self._asked_ends.get(partition, 0)) - max(position, self.end(partition)))
+
+    def ask_ends(self, partitions: Iterable[int]) -> None:
+        """For `lag` of paused partitions: nothing is fetched there, so no answer tells how their end moves."""
+        for partition in partitions:
+            with suppress(KafkaException):
+                _, self._asked_ends[partition] = self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), timeout=_ASK_TIMEOUT_S
+                )
 
     def seek(self, partition: int, offset: int) -> None:
         """Go on from this offset; a newly assigned partition stays paused.
@@ -213,4 +225,5 @@ class GroupConsumer:
             self._owned.pop(number, None)
             self._sought.discard(number)
             self._ends.pop(number, None)
+            self._asked_ends.pop(number, None)
         return numbers
