@@ -155,7 +155,8 @@ class DecideStage:
             self._view.refresh()
         offsets = {p: own[-1].offset + 1 for p, own in by_partition.items()}
         with self._metrics.timed(STAGE, "commit"):
-            self._committer_now().commit(Batch(outcomes, offsets, group_metadata), self._apply)
+            ledger_ends = {p: self._ownership[p].ledger_end for p in offsets}
+            self._committer_now().commit(Batch(outcomes, offsets, group_metadata, ledger_ends), self._apply)
         for partition, offset in offsets.items():
             self._ownership[partition].committed = offset
             self._ownership[partition].foreign_since_s = None
@@ -207,6 +208,7 @@ class DecideStage:
     def _apply(self, outcome: Outcome, ledger_offset: int) -> None:
         """Step 7: a committed entry enters its partition's window and memory."""
         judge = self._ownership.judge_of(outcome.work.partition)
+        self._ownership[outcome.work.partition].ledger_end = ledger_offset + 1
         if outcome.entry is not None:
             remember(outcome.entry, ledger_offset, judge.window, judge.memory)
 

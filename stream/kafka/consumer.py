@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from stream.config import Settings
-from stream.errors import StageStopped
+from stream.errors import OffsetLost, StageStopped
 from stream.kafka.client import configuration, option_errors, translate, translated
-from stream.kafka.records import Record, record_of
+from stream.kafka.records import Record, committable, record_of
 
 log = logging.getLogger("dejaview.kafka")
 
@@ -33,10 +33,17 @@ class Assignment(Protocol):
 
 
 class GroupConsumer:
-    """A member of a consumer group on one topic. One thread uses it."""
+    """A member of a consumer group on one topic. One thread uses it.
 
-    def __init__(self, settings: Settings, group: str, topic: str, assignment: Assignment) -> None:
+    Offsets are committed with the topic's id beside them: an offset of a topic that was deleted may lie inside the one
+    that was created in its place, and going on there would skip what comes before it.
+    """
+
+    def __init__(
+        self, settings: Settings, group: str, topic: str, assignment: Assignment, topic_id: str | None = None
+    ) -> None:
         self._topic = topic
+        self.topic_id = topic_id
         self._assignment = assignment
         self._timeout_s = settings.kafka.request_timeout_s
         self._ends: dict[int, int] = {}
@@ -87,12 +94,21 @@ class GroupConsumer:
 
         Raises:
             BrokerUnavailable: not known in time; ask again.
+            OffsetLost: it was committed to another topic of this name.
         """
         with translated(f"reading the committed offset of {self._topic} [{partition}]"):
             (found,) = self._consumer.committed([TopicPartition(self._topic, partition)], timeout=self._timeout_s)
         if found.error is not None:
             raise translate(found.error, f"reading the committed offset of {self._topic} [{partition}]")
-        return None if found.offset < 0 else int(found.offset)
+        if found.offset < 0:
+            return None
+        if found.metadata and self.topic_id and found.metadata != self.topic_id:
+            raise OffsetLost(
+                f"the committed offset {found.offset} of {self._topic} [{partition}] is one of topic id "
+                f"{found.metadata}, the topic's is {self.topic_id}: it was deleted and created anew. Set the group's "
+                "offsets (kafka-consumer-groups --reset-offsets --to-earliest) to say where to go on."
+            )
+        return int(found.offset)
 
     def start_offset(self, partition: int, first_start: str) -> int:
         """Where to begin: the committed offset, or the first start's policy, committed at once.
@@ -178,7 +194,7 @@ class GroupConsumer:
         """
         if not offsets:
             return
-        positions = [TopicPartition(self._topic, p, offset) for p, offset in offsets.items()]
+        positions = committable(self._topic, offsets, self.topic_id)
         with translated(f"committing offsets of {self._topic}"):
             committed = self._consumer.commit(offsets=positions, asynchronous=False)
         for position in committed or []:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ class Outage:
     def felt(self) -> None:
         """/readyz of every worker that uses the index falls and names it; from then on nothing is answered."""
         for name in [n for stage in self.stages for n in self.this.of(stage)]:
-            until(lambda n=name: self._names_the_index(n), FELT_WITHIN_S, lambda n=name: f"{n}: {self._said(n)}")
+            until(partial(self._names_the_index, name), FELT_WITHIN_S, lambda: f"not ready: {self.not_ready}")
         # What was already in a commit is seen by the counter a moment later.
         time.sleep(1.0)
         self.answered = self.this.answers.count
@@ -129,10 +130,11 @@ def loaded(cluster: Cluster, folder: Path, name: str) -> Iterator[Round]:
         first = pictures(seed)
         this.sent += this.deployment.send(upload for _, upload in first)
         this.wait_answered(FIRST / SHAPE.uploads)
-        until(lambda: not metric(this, "decide", "dejaview_window_rows"), 30, lambda: f"windows not empty {this.tails()}")
+        until(
+            lambda: not metric(this, "decide", "dejaview_window_rows"), 30, lambda: f"windows hold rows {this.tails()}"
+        )
         this.note("only the index knows", answered=this.answers.count)
-        yield_from = copies(seed, first)
-        this.send(spread_s=40.0, made=yield_from)
+        this.send(spread_s=40.0, made=copies(seed, first))
         this.wait_answered((FIRST + 20) / SHAPE.uploads)
         yield this
 

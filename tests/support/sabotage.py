@@ -123,7 +123,7 @@ def _offsets_outside_the_transaction() -> None:
     """R2: DECIDE's offsets and ledger memory are not tied to its verdicts: a crash judges again."""
 
     def commit_first(_original: Call) -> Call:
-        return lambda _self, _topic, _offsets, _metadata: None
+        return lambda _self, *_: None
 
     _replace("stream.kafka.producer.LogProducer", "send_offsets", commit_first)
     _forgetful_restore()
