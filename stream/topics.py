@@ -27,8 +27,8 @@ def check_topics(
     for name in (uploads, *by_tenant):
         if now[name].topic_id != then[name].topic_id:
             raise TopicReplaced(
-                f"{name} had topic id {then[name].topic_id} at start and has {now[name].topic_id} now: it was deleted and "
-                "created anew while this worker ran. Stop all workers; starting again, they name what is to be done."
+                f"{name} had topic id {then[name].topic_id} at start and has {now[name].topic_id} now: it was deleted "
+                "and created anew while this worker ran. Stop all workers; when they start again they name the fix."
             )
     for name in by_tenant:
         if now[name].partitions != then[name].partitions:
