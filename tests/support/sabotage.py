@@ -2,6 +2,7 @@
 
     SABOTAGE_BREAK=name            the program runs with this break: its promise's test must fail
     SABOTAGE_CRASH=step@n[:how]    at the n-th time it passes this step the process kills (or stops) itself
+    SABOTAGE_ANSWER=kind@n         the n-th commit's answer is `lost` (it happens) or the commit is `never` sent
     SABOTAGE_MARK=file             written just before that
 
 `tests.support.worker` is `dejaview` with these applied. Tests that call the code itself get them from
@@ -19,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-BREAK, CRASH, MARK = "SABOTAGE_BREAK", "SABOTAGE_CRASH", "SABOTAGE_MARK"
+BREAK, CRASH, ANSWER, MARK = "SABOTAGE_BREAK", "SABOTAGE_CRASH", "SABOTAGE_ANSWER", "SABOTAGE_MARK"
 _COMMIT_SENT_S = 0.002
 
 Call = Callable[..., Any]
@@ -47,7 +48,7 @@ STEPS: dict[str, tuple[str, str, str]] = {
 
 def wanted(environment: Mapping[str, str]) -> bool:
     """Whether anything is to be broken."""
-    return BREAK in environment or CRASH in environment
+    return any(name in environment for name in (BREAK, CRASH, ANSWER))
 
 
 def apply(environment: Mapping[str, str]) -> None:
@@ -56,12 +57,43 @@ def apply(environment: Mapping[str, str]) -> None:
         BREAKS[environment[BREAK]]()
     if CRASH in environment:
         _crash(environment[CRASH], Path(environment[MARK]))
+    if ANSWER in environment:
+        _lose_answer(environment[ANSWER], Path(environment[MARK]))
 
 
 def crash_at(step: str, nth: int, mark: Path, how: str = "KILL") -> dict[str, str]:
     """The environment of a worker that ends at a step."""
     assert step in STEPS, step
     return {CRASH: f"{step}@{nth}:{how}", MARK: str(mark)}
+
+
+def lose_answer(kind: str, nth: int, mark: Path) -> dict[str, str]:
+    """The environment of a decider whose n-th commit has no answer: `lost` after it happened, or `never` sent."""
+    assert kind in {"lost", "never"}, kind
+    return {ANSWER: f"{kind}@{nth}", MARK: str(mark)}
+
+
+def _lose_answer(wish: str, mark: Path) -> None:
+    from confluent_kafka import KafkaError  # noqa: PLC0415 - imported when it is broken, not before
+
+    from stream.kafka.client import translate  # noqa: PLC0415
+
+    kind, _, nth = wish.partition("@")
+    seen = 0
+
+    def around(original: Call) -> Call:
+        def commit(self: Any) -> None:
+            nonlocal seen
+            seen += 1
+            if seen != int(nth) or kind == "lost":
+                original(self)
+            if seen == int(nth):
+                mark.write_text(kind)
+                raise translate(KafkaError(KafkaError._TIMED_OUT), "committing a transaction")  # noqa: SLF001
+
+        return commit
+
+    _replace("stream.kafka.producer.LogProducer", "commit", around)
 
 
 def _crash(wish: str, mark: Path) -> None:
