@@ -302,7 +302,8 @@ def test_partitions_added_while_running_stop_everything(cluster: Cluster, tmp_pa
             assert_stops(worker, "Tenants would change their judge")
         assert newcomers[0].terminate() == 0
         records = this.deployment.read(topics.fingerprints)
-        right, wrong = [], []
+        right: list[Record] = []
+        wrong: list[Record] = []
         for record in records:
             parsed = fingerprint_record.validate_json(record.value or b"")
             own = partition_of((parsed.tenant or "").encode(), SHAPE.partitions) == record.partition
@@ -314,8 +315,8 @@ def test_partitions_added_while_running_stop_everything(cluster: Cluster, tmp_pa
 
 
 def test_a_foreign_producers_partitioner(cluster: Cluster, tmp_path: Path) -> None:
-    """R3, R5: fingerprints in partitions that are not their tenants' get a dead letter `wrong_partition`, no verdict, and
-    the others are judged as ever.
+    """R3, R5: fingerprints in partitions that are not their tenants' get a dead letter `wrong_partition`, no verdict,
+    and the others are judged as ever.
 
     Break: drop that check from `Intake._checked`.
     """
@@ -403,7 +404,7 @@ def test_a_partition_that_moves_with_a_batch_in_hand(
 
 @pytest.mark.parametrize("kind", ["lost", "never"])
 def test_a_commit_without_an_answer(cluster: Cluster, tmp_path: Path, kind: str) -> None:
-    """R2: the commit happened and its answer was lost, or it was never sent: one answer each, as the offline judge says.
+    """R2: a commit happened and its answer was lost, or it was never sent: one answer each, the offline judge's.
 
     Break: `forgetful-restore` (lost); treat `BrokerUnavailable` of a commit as committed (never).
     """
@@ -467,8 +468,8 @@ def test_an_index_stage_that_wakes_late(
     cluster: Cluster, tmp_path: Path, step: str, meanwhile: Callable[[Round], None]
 ) -> None:
     """R3, R4: an indexer freezes with its rows in the index and their link not yet (2), or with the link just appended
-    (3); another goes on (in an emptied index, too); the first wakes and writes. The chain never says more than the rows,
-    verdicts are the offline judge's, and the index ends up as the ledger says.
+    (3); another goes on (in an emptied index, too); the first wakes and writes. The chain never says more than the
+    rows, verdicts are the offline judge's, and the index ends up as the ledger says.
 
     Break: link before insert in `IndexStage._write`; `pin-the-newest`.
     """

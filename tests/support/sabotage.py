@@ -89,7 +89,7 @@ def _lose_answer(wish: str, mark: Path) -> None:
                 original(self)
             if seen == int(nth):
                 mark.write_text(kind)
-                raise translate(KafkaError(KafkaError._TIMED_OUT), "committing a transaction")  # noqa: SLF001
+                raise translate(KafkaError(KafkaError._TIMED_OUT), "committing a transaction")
 
         return commit
 
