@@ -17,15 +17,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from pymilvus import MilvusClient
 
-from models.model import load_model
 from models.training.edits import EDITS
-from stream.config import Settings
-from stream.neighbours.milvus import MilvusIndex
 from tests.fault.cluster import MILVUS_SESSION_TTL_S, Cluster
 from tests.fault.round import Round, Shape, seed_of_this_run
 from tests.support.deployment import SentUpload, Worker, until
+from tests.support.indexed import assert_index_is_the_ledgers, index_of
 from tests.support.photos import jpeg
 from tests.support.pictures import drawn
 from tests.support.proxy import Mode
@@ -210,23 +207,15 @@ def test_an_index_that_does_not_answer(cluster: Cluster, tmp_path: Path, fault: 
     Break: `fail-open`.
     """
     with loaded(cluster, tmp_path, f"index-{fault}-{hold_s:.0f}") as this:
-        this.hit(*this.of("decide")[:1])
+        this.hit(*this.of("encode"))
         AWAY[fault](this, Outage(this), hold_s)
         report = this.finish(HEALED_WITHIN_S)
         assert report["uploads"] == SHAPE.uploads
         assert report["kinds"]["duplicate"] > COPIES / 2
+        assert_index_is_the_ledgers(this.deployment, this.tails)
 
 
 # -- faults that lose what Milvus held
-
-
-def client_of(this: Round) -> MilvusClient:
-    return MilvusClient(this.cluster.milvus.uri, timeout=10)
-
-
-def collection_of(this: Round) -> str:
-    settings: Settings = this.deployment.settings
-    return MilvusIndex(settings.index, load_model(settings.model.weights).model_id).collection
 
 
 def disk_lost(this: Round) -> None:
@@ -234,28 +223,28 @@ def disk_lost(this: Round) -> None:
 
 
 def dropped(this: Round) -> None:
-    client = client_of(this)
-    client.drop_collection(collection_of(this))
-    client.close()
+    index = index_of(this.deployment)
+    index._connected().drop_collection(index.collection)
+    index.close()
 
 
 def all_deleted(this: Round) -> None:
     """Rows and links, by a filter that matches everything."""
-    client = client_of(this)
-    client.delete(collection_of(this), filter='row_id != ""')
-    client.close()
+    index = index_of(this.deployment)
+    index._connected().delete(index.collection, filter='row_id != ""')
+    index.close()
 
 
 def links_deleted(this: Round) -> None:
-    client = client_of(this)
-    client.delete(collection_of(this), filter=f"tenant == {LINKS}")
-    client.close()
+    index = index_of(this.deployment)
+    index._connected().delete(index.collection, filter=f"tenant == {LINKS}")
+    index.close()
 
 
 def unloaded(this: Round) -> None:
-    client = client_of(this)
-    client.release_collection(collection_of(this))
-    client.close()
+    index = index_of(this.deployment)
+    index._connected().release_collection(index.collection)
+    index.close()
 
 
 LOST: dict[str, Callable[[Round], None]] = {
@@ -282,7 +271,7 @@ def test_an_index_that_lost_something(cluster: Cluster, tmp_path: Path, fault: s
         indexer = this.workers[this.of("index")[0]]
         if index_away:
             indexer.suspend()
-        this.hit(*this.of("decide")[:1])
+        this.hit(*this.of("encode"))
         before = {name: metric(this, "decide", name) for name in FELT}
         LOST[fault](this)
         this.note("lost", fault=fault, answered=this.answers.count)
@@ -297,6 +286,10 @@ def test_an_index_that_lost_something(cluster: Cluster, tmp_path: Path, fault: s
             seen = this.answers.count
             until(lambda: this.answers.count > seen, 60, lambda: f"no progress; {this.tails()}")
             indexer.resume()
+            this.note("index stage goes on", answered=this.answers.count)
+        # First: rows that are missing explain a wrong verdict.
+        until(lambda: this.answers.count >= SHAPE.uploads, HEALED_WITHIN_S, this.tails)
+        assert_index_is_the_ledgers(this.deployment, this.tails)
         report = this.finish(HEALED_WITHIN_S)
         assert report["uploads"] == SHAPE.uploads
         assert report["kinds"]["duplicate"] > COPIES / 2

@@ -14,16 +14,13 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from models.model import load_model
-from schemas.events import LedgerEntry, fingerprint_record
+from schemas.events import fingerprint_record
 from stream.kafka import LogReader, Outgoing, Record
-from stream.neighbours.milvus import MilvusIndex
-from stream.neighbours.protocol import STRONG
-from stream.progress import chain_end
 from stream.tenants import partition_of
 from tests.fault.cluster import SESSION_TIMEOUT_S, Cluster
 from tests.fault.round import Round, Shape, rule_of, seed_of_this_run
 from tests.support.deployment import Worker, until
+from tests.support.indexed import assert_index_is_the_ledgers, index_of
 from tests.support.offline import disagreement, judge_log
 from tests.support.pictures import uploads
 from tests.support.sabotage import crash_at, lose_answer
@@ -424,32 +421,13 @@ def test_a_commit_without_an_answer(cluster: Cluster, tmp_path: Path, kind: str)
 # -- an index stage that wakes late
 
 
-def assert_index_is_the_ledgers(this: Round) -> None:
-    """Every representative of the ledger is in the index, and the chains say so."""
-    settings = this.deployment.settings
-    index = MilvusIndex(settings.index, load_model(settings.model.weights).model_id)
-    entries = [LedgerEntry.model_validate_json(r.value or b"") for r in this.deployment.read(settings.topics.ledger)]
-    wanted = {entry.representative.row_id for entry in entries if entry.representative}
-    last = {r.partition: r.offset + 1 for r in this.deployment.read(settings.topics.ledger)}
-
-    def ended() -> bool:
-        links = index.links(None, None, STRONG)
-        ends = {p: chain_end([link for link in links if link.ledger_partition == p]) for p in last}
-        return all(end is not None and end.offset >= last[p] for p, end in ends.items())
-
-    until(ended, 60, this.tails)
-    assert set(index.get(sorted(wanted), STRONG)) == wanted
-    index.close()
-
-
 def nothing(_this: Round) -> None:
     """The index stays what it was."""
 
 
 def drop(this: Round) -> None:
     """The index is emptied while the indexer sleeps."""
-    settings = this.deployment.settings
-    index = MilvusIndex(settings.index, load_model(settings.model.weights).model_id)
+    index = index_of(this.deployment)
     index.prepare()
     index._connected().drop_collection(index.collection)
     index.close()
@@ -490,5 +468,5 @@ def test_an_index_stage_that_wakes_late(
         this.note("taken over", answered=this.answers.count)
         this.workers["index-0"].resume()
         this.finish(HEALED_WITHIN_S)
-        assert_index_is_the_ledgers(this)
+        assert_index_is_the_ledgers(this.deployment, this.tails)
         assert {this.workers[name].process.poll() for name in ("index-0", "index-1")} == {None}
