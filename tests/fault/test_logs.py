@@ -71,7 +71,9 @@ def ends_of(this: Round, topic: str) -> dict[int, tuple[int, int]]:
 def delete_records(this: Round, topic: str) -> None:
     """What retention does: everything that is in the topic now goes."""
     ends = [TopicPartition(topic, p, high) for p, (_, high) in ends_of(this, topic).items() if high]
-    for future in admin_of(this).delete_records(ends).values():
+    # A client that is collected never answers: it is kept until its futures are done.
+    admin = admin_of(this)
+    for future in admin.delete_records(ends).values():
         future.result()
 
 
@@ -149,7 +151,8 @@ def test_offsets_that_expired_stop_the_judge(cluster: Cluster, tmp_path: Path) -
         for name in this.of("decide"):
             assert this.workers[name].terminate() == 0
         group = f"{this.deployment.settings.kafka.group_prefix}-decide"
-        for future in admin_of(this).delete_consumer_groups([group]).values():
+        admin = admin_of(this)
+        for future in admin.delete_consumer_groups([group]).values():
             future.result()
         send(this, 60, seed=2)
         assert_stops(this.launch("decide-0"), "has no committed offset and its ledger is not empty")
@@ -320,7 +323,8 @@ def test_a_foreign_producers_partitioner(cluster: Cluster, tmp_path: Path) -> No
     with begin(cluster, tmp_path, "foreign") as this:
         topics = this.deployment.settings.topics
         staging = f"{topics.fingerprints}.staging"
-        (made,) = admin_of(this).create_topics([NewTopic(staging, SHAPE.partitions, 1)]).values()
+        admin = admin_of(this)
+        (made,) = admin.create_topics([NewTopic(staging, SHAPE.partitions, 1)]).values()
         made.result()
         this.start("index", "decide")
         this.start("encode", topics={"fingerprints": staging})
