@@ -124,7 +124,7 @@ class GroupConsumer:
         return offset
 
     def end(self, partition: int) -> int:
-        """The end that was reached last, past transaction markers and aborted records; 0 before."""
+        """The end that was reached since the last seek, past transaction markers and aborted records; 0 before."""
         return self._ends.get(partition, 0)
 
     def _is_new_group(self) -> bool:
@@ -163,6 +163,8 @@ class GroupConsumer:
         known = partition in self._sought
         # Whatever fails here, the next try takes the long way.
         self._sought.discard(partition)
+        # An end that was reached before says nothing of what is read again from here.
+        self._ends.pop(partition, None)
         with translated(f"seeking {self._topic} [{partition}] to {offset}"):
             if known:
                 self._consumer.seek(place)

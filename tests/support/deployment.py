@@ -118,7 +118,7 @@ class Deployment:
         topics = settings.topics
         for name in (topics.uploads, topics.fingerprints, topics.ledger, *topics.verdicts, topics.deadletters):
             admin.create(name, partitions, 1, {"max.message.bytes": str(topics.message_bytes_max)})
-        until(lambda: topics.deadletters in admin.existing([topics.deadletters]), 60, lambda: "the topics do not appear")
+        until(lambda: topics.deadletters in admin.existing([topics.deadletters]), 60, lambda: "no topics")
         return deployment
 
     def start(self, name: str, *stages: str, sabotage: Mapping[str, str] | None = None, **values: Any) -> Worker:
