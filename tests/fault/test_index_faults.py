@@ -1,71 +1,27 @@
-"""R4, never fail open: whatever happens to Milvus, no verdict is given without it, and afterwards all are right.
+"""R4, never fail open: while Milvus does not answer there is no verdict, and afterwards all are right.
 
 First pictures are judged, indexed, and leave the windows: from then on only the index knows them. Then their copies
 are sent, and the fault lands while they are judged. An index that is believed where it must not be makes them `unique`.
-
-Breaks, each tried: `fail-open` (the faults that keep Milvus away), `ignore-fall-back` (those that lose rows and links).
 """
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from models.training.edits import EDITS
 from tests.fault.cluster import MILVUS_SESSION_TTL_S, Cluster
-from tests.fault.round import Round, Shape, seed_of_this_run
-from tests.support.deployment import SentUpload, Worker, until
-from tests.support.indexed import assert_index_is_the_ledgers, index_of
-from tests.support.photos import jpeg
-from tests.support.pictures import drawn
+from tests.fault.copies import COPIES, FELT_WITHIN_S, HEALED_WITHIN_S, SHAPE, loaded, metric
+from tests.fault.round import Round
+from tests.support.deployment import Worker, until
+from tests.support.indexed import assert_index_is_the_ledgers
 from tests.support.proxy import Mode
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
-
-FIRST, COPIES, NEW = 240, 480, 120
-SHAPE = Shape(uploads=FIRST + COPIES + NEW)
-FELT_WITHIN_S = 30.0
-HEALED_WITHIN_S = 120.0
-COPY_EDITS = ("jpeg_50", "brightness", "contrast", "grey")
-LINKS = '"_links"'
-
-
-def pictures(seed: int) -> list[tuple[int, SentUpload]]:
-    """What is sent first: every picture new to its tenant."""
-    rng = random.Random(seed)
-    made = []
-    for n in range(FIRST):
-        number = seed * 1_000_003 + n
-        value = jpeg(drawn(number), 85)
-        made.append((number, SentUpload(f"first-{n}", value, f"tenant-{n % 6}", rng.randrange(6))))
-    return made
-
-
-def copies(seed: int, first: list[tuple[int, SentUpload]]) -> Iterator[SentUpload]:
-    """Edited and identical copies of what was sent first, and a few new pictures."""
-    rng = random.Random(seed + 1)
-    for n in range(COPIES + NEW):
-        number, upload = rng.choice(first)
-        if n % 5 == 4:
-            image, tenant = drawn(seed * 1_000_003 + FIRST + n), f"tenant-{rng.randrange(6)}"
-            yield SentUpload(f"new-{n}", jpeg(image, 85), tenant, rng.randrange(6))
-        elif n % 5 == 3:
-            yield SentUpload(f"copy-{n}", upload.value, upload.tenant, rng.randrange(6))
-        else:
-            image = EDITS[rng.choice(COPY_EDITS)](drawn(number), random.Random(n))
-            yield SentUpload(f"copy-{n}", jpeg(image), upload.tenant, rng.randrange(6))
-
-
-def metric(this: Round, stage: str, name: str) -> float:
-    """The sum over the running workers of a stage."""
-    return sum(v for w in this.of(stage) for k, v in this.workers[w].metrics().items() if k.startswith(name))
 
 
 @dataclass
@@ -116,27 +72,6 @@ class Outage:
         status, text = self._said(name)
         self.not_ready[name] = text[:160]
         return status == 503 and "index" in text.replace("index partitions", "")
-
-
-@contextmanager
-def loaded(cluster: Cluster, folder: Path, name: str) -> Iterator[Round]:
-    """A round whose first pictures only the index knows, and whose copies are being judged."""
-    seed = seed_of_this_run()
-    with Round(cluster, folder, name, seed, SHAPE) as this:
-        this.start()
-        first = pictures(seed)
-        this.sent += this.deployment.send(upload for _, upload in first)
-        this.wait_answered(FIRST / SHAPE.uploads)
-        until(
-            lambda: not metric(this, "decide", "dejaview_window_rows"), 30, lambda: f"windows hold rows {this.tails()}"
-        )
-        this.note("only the index knows", answered=this.answers.count)
-        this.send(spread_s=40.0, made=copies(seed, first))
-        this.wait_answered((FIRST + 20) / SHAPE.uploads)
-        yield this
-
-
-# -- faults that keep Milvus from answering
 
 
 def stopped(this: Round, outage: Outage, hold_s: float) -> None:
@@ -213,83 +148,3 @@ def test_an_index_that_does_not_answer(cluster: Cluster, tmp_path: Path, fault: 
         assert report["uploads"] == SHAPE.uploads
         assert report["kinds"]["duplicate"] > COPIES / 2
         assert_index_is_the_ledgers(this.deployment, this.tails)
-
-
-# -- faults that lose what Milvus held
-
-
-def disk_lost(this: Round) -> None:
-    this.cluster.empty_milvus()
-
-
-def dropped(this: Round) -> None:
-    index = index_of(this.deployment)
-    index._connected().drop_collection(index.collection)
-    index.close()
-
-
-def all_deleted(this: Round) -> None:
-    """Rows and links, by a filter that matches everything."""
-    index = index_of(this.deployment)
-    index._connected().delete(index.collection, filter='row_id != ""')
-    index.close()
-
-
-def links_deleted(this: Round) -> None:
-    index = index_of(this.deployment)
-    index._connected().delete(index.collection, filter=f"tenant == {LINKS}")
-    index.close()
-
-
-def unloaded(this: Round) -> None:
-    index = index_of(this.deployment)
-    index._connected().release_collection(index.collection)
-    index.close()
-
-
-LOST: dict[str, Callable[[Round], None]] = {
-    "disk-lost": disk_lost,
-    "dropped": dropped,
-    "all-deleted": all_deleted,
-    "links-deleted": links_deleted,
-    "unloaded": unloaded,
-}
-# What the deciders must have counted: an index that fell back, or one that did not answer.
-FELT = ('dejaview_aborted_batches_total{cause="IndexFellBack"}', "dejaview_index_errors_total")
-
-
-@pytest.mark.parametrize("index_away", [True, False], ids=["without-index-stage", "with-index-stage"])
-@pytest.mark.parametrize("fault", LOST)
-def test_an_index_that_lost_something(cluster: Cluster, tmp_path: Path, fault: str, index_away: bool) -> None:
-    """R4: disk lost, collection dropped by hand, everything deleted by a filter, the links deleted, the collection
-    unloaded: DECIDE notices by itself, judges from the ledger, and all verdicts are the offline judge's. With the index
-    stage suspended nothing fills the index again for 10 s: what DECIDE says meanwhile it must know from the ledger.
-
-    Break: `ignore-fall-back`.
-    """
-    with loaded(cluster, tmp_path, f"lost-{fault}-{index_away}") as this:
-        indexer = this.workers[this.of("index")[0]]
-        if index_away:
-            indexer.suspend()
-        this.hit(*this.of("encode"))
-        before = {name: metric(this, "decide", name) for name in FELT}
-        LOST[fault](this)
-        this.note("lost", fault=fault, answered=this.answers.count)
-        until(
-            lambda: any(metric(this, "decide", name) > before[name] for name in FELT),
-            FELT_WITHIN_S,
-            lambda: f"no hit: DECIDE noticed nothing; {this.tails()}",
-        )
-        this.note("noticed", **{name: metric(this, "decide", name) - before[name] for name in FELT})
-        if index_away:
-            # It goes on from the window: progress without an index stage.
-            seen = this.answers.count
-            until(lambda: this.answers.count > seen, 60, lambda: f"no progress; {this.tails()}")
-            indexer.resume()
-            this.note("index stage goes on", answered=this.answers.count)
-        # First: rows that are missing explain a wrong verdict.
-        until(lambda: this.answers.count >= SHAPE.uploads, HEALED_WITHIN_S, this.tails)
-        assert_index_is_the_ledgers(this.deployment, this.tails)
-        report = this.finish(HEALED_WITHIN_S)
-        assert report["uploads"] == SHAPE.uploads
-        assert report["kinds"]["duplicate"] > COPIES / 2
