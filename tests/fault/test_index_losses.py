@@ -77,7 +77,7 @@ def test_an_index_that_lost_something(cluster: Cluster, tmp_path: Path, fault: s
     unloaded: DECIDE notices by itself, judges from the ledger, and all verdicts are the offline judge's. With the index
     stage suspended nothing fills the index again for 10 s: what DECIDE says meanwhile it must know from the ledger.
 
-    Break: `ignore-fall-back`.
+    Break: `ignore-fall-back`; `keep-the-reached-end` (not in every run).
     """
     with loaded(cluster, tmp_path, f"lost-{fault}-{index_away}") as this:
         indexer = this.workers[this.of("index")[0]]

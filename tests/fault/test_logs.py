@@ -147,7 +147,7 @@ def test_an_offset_of_the_old_topic_is_not_one_of_the_new(
     """R1: a commit that overtakes the deletion leaves an offset that lies inside the new topic. It names the topic that
     it was made for, and the stage stops instead of skipping what is before it.
 
-    Break: commit offsets without metadata in `committable`.
+    Break: `offsets-without-a-topic`.
     """
     with begin(cluster, tmp_path, f"{topic}-old-offset") as this:
         this.start()
@@ -179,7 +179,7 @@ def test_a_topic_created_anew_under_the_workers_stops_them(cluster: Cluster, tmp
     then is what the offline judge says. A new ledger stops DECIDE before its first transaction there is committed.
     New fingerprints may be read for up to 10 s from where the old ones ended; the note counts what was judged so.
 
-    Break: drop `_check_ledger` in `stream/commit.py` (ledger); `_check_topics` in `stream/service.py` (the others).
+    Break: `any-ledger-offset` (ledger); `topics-unwatched` (the others).
     """
     with begin(cluster, tmp_path, f"{topic}-anew-running", Shape(uploads=900, tenants=4, partitions=4)) as this:
         this.start()
@@ -215,7 +215,7 @@ def test_partitions_added_while_running_stop_everything(cluster: Cluster, tmp_pa
     once: until all have stopped (status 1, what to do) no tenant is judged in two partitions. What the newcomer sends
     elsewhere is a dead letter or unread; new deciders and indexers do not start.
 
-    Break: drop the comparison of counts in `check_topics`; drop `wrong_partition` from `Intake._checked`.
+    Break: `topics-unwatched`; drop `wrong_partition` from `Intake._checked`.
     """
     with begin(cluster, tmp_path, "more-partitions", Shape(uploads=900, tenants=8, partitions=4)) as this:
         this.start()

@@ -232,6 +232,40 @@ def _ignore_fall_back() -> None:
     _replace("stream.indexview.IndexView", "_note", lambda _original: lambda _self, _links: [])
 
 
+def _keep_the_reached_end() -> None:
+    """R4: INDEX, begun again at 0, believes the end of the ledger that it had reached before."""
+
+    def around(original: Call) -> Call:
+        def seek(self: Any, partition: int, offset: int) -> None:
+            end = self.end(partition)
+            original(self, partition, offset)
+            self._ends[partition] = end
+
+        return seek
+
+    _replace("stream.kafka.consumer.GroupConsumer", "seek", around)
+
+
+def _offsets_without_a_topic() -> None:
+    """R1: a committed offset does not say which topic it belongs to."""
+
+    def around(original: Call) -> Call:
+        return lambda topic, offsets, _topic_id: original(topic, offsets, None)
+
+    for module in ("stream.kafka.consumer", "stream.kafka.producer"):
+        _replace(module, "committable", around)
+
+
+def _any_ledger_offset() -> None:
+    """R3: DECIDE goes on over a ledger that begins again at 0."""
+    _replace("stream.commit", "_check_ledger", lambda _original: lambda _ledger, _ends: None)
+
+
+def _topics_unwatched() -> None:
+    """R1, R3: nobody looks whether the topics still are what they were."""
+    _replace("stream.service.Service", "_check_topics", lambda _original: lambda _self: None)
+
+
 def _raise_on_a_bad_event() -> None:
     """R5: a bad upload is an exception instead of a dead letter."""
 
@@ -329,6 +363,10 @@ BREAKS: dict[str, Callable[[], None]] = {
     "pin-the-newest": _pin_the_newest,
     "fail-open": _fail_open,
     "ignore-fall-back": _ignore_fall_back,
+    "keep-the-reached-end": _keep_the_reached_end,
+    "offsets-without-a-topic": _offsets_without_a_topic,
+    "any-ledger-offset": _any_ledger_offset,
+    "topics-unwatched": _topics_unwatched,
     "raise-on-a-bad-event": _raise_on_a_bad_event,
     "no-limits-around-the-decoder": _no_limits_around_the_decoder,
     "connect-anywhere": _connect_anywhere,
