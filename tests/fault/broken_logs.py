@@ -40,6 +40,13 @@ def all_answered(this: Round) -> None:
     until(lambda: this.answers.count >= this.sent, 120, lambda: f"{this.answers.count} of {this.sent}; {this.tails()}")
 
 
+def stop_all(this: Round) -> None:
+    """All workers, in an orderly way: a running one would end by itself when a topic is created anew."""
+    for worker in this.workers.values():
+        assert worker.terminate() == 0
+    this.note("stopped all", answered=this.answers.count)
+
+
 def assert_stops(worker: Worker, *says: str, within_s: float = STOPPED_WITHIN_S) -> None:
     """It ends by itself with status 1, and its last words say why and what to do."""
     status = worker.process.wait(within_s)

@@ -25,6 +25,7 @@ from tests.fault.broken_logs import (
     delete_records,
     ends_of,
     send,
+    stop_all,
     wrong_verdicts,
 )
 from tests.fault.cluster import Cluster
@@ -104,10 +105,10 @@ def test_uploads_created_anew_between_two_runs(cluster: Cluster, tmp_path: Path)
         this.start()
         send(this, 100)
         all_answered(this)
-        assert this.workers["encode-0"].terminate() == 0
+        stop_all(this)
         create_anew(this, this.deployment.settings.topics.uploads)
         send(this, 150, seed=2)
-        this.start("encode")
+        this.start()
         all_answered(this)
         this.compare()
         sources = [v.trace.source for v in this.deployment.verdicts() if v.trace]
@@ -126,8 +127,7 @@ def test_a_topic_created_anew_between_two_runs_stops(cluster: Cluster, tmp_path:
         this.start()
         send(this, 60)
         all_answered(this)
-        for name in [*this.of("decide"), *this.of("index")]:
-            assert this.workers[name].terminate() == 0
+        stop_all(this)
         create_anew(this, getattr(this.deployment.settings.topics, topic))
         send(this, 120, seed=2)
         if topic == "fingerprints":
@@ -153,8 +153,7 @@ def test_an_offset_of_the_old_topic_is_not_one_of_the_new(
         this.start()
         send(this, 60)
         all_answered(this)
-        for name in this.of(stage):
-            assert this.workers[name].terminate() == 0
+        stop_all(this)
         group = f"{this.deployment.settings.kafka.group_prefix}-{stage}"
         name = getattr(this.deployment.settings.topics, topic)
         admin = admin_of(this)
@@ -164,6 +163,7 @@ def test_an_offset_of_the_old_topic_is_not_one_of_the_new(
         create_anew(this, name)
         send(this, 200, seed=2)
         if topic == "fingerprints":
+            this.start("encode")
             until(lambda: sum(high for _, high in ends_of(this, name).values()) >= 200, 60)
         (set_again,) = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, committed)]).values()
         set_again.result()
