@@ -229,7 +229,15 @@ def _quiet(original: Call) -> Call:
 
 def _ignore_fall_back() -> None:
     """R4: an index that shows less than it did is believed."""
-    _replace("stream.indexview.IndexView", "_note", lambda _original: lambda _self, _links: [])
+
+    def around(original: Call) -> Call:
+        def note(self: Any, links: Any) -> list[int]:
+            original(self, links)
+            return []
+
+        return note
+
+    _replace("stream.indexview.IndexView", "_note", around)
 
 
 def _keep_the_reached_end() -> None:
