@@ -19,7 +19,7 @@ from typing import Any, Literal
 from schemas.cloudevents import dead_letter_headers, verdict_headers
 from schemas.events import LedgerEntry, VerdictKind
 from stream.config import TopicSettings
-from stream.errors import BatchAborted, DejaviewError, StageStopped
+from stream.errors import BatchAborted, DejaviewError, LedgerGap, StageStopped
 from stream.judge import Outcome
 from stream.kafka import GroupConsumer, LogProducer, Outgoing
 
@@ -28,11 +28,15 @@ Apply = Callable[[Outcome, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A judged batch: outcomes in log order, offsets to commit by partition, and who judged it."""
+    """A judged batch: outcomes in log order, offsets to commit by partition, and who judged it.
+
+    `ledger_ends`: by partition the end of the ledger that the judge knows; what is written comes after it.
+    """
 
     outcomes: Sequence[Outcome]
     offsets: Mapping[int, int]
     group_metadata: Any
+    ledger_ends: Mapping[int, int]
 
 
 class OutcomeUnknown(DejaviewError):
@@ -82,7 +86,10 @@ class Committer:
         try:
             self._producer.produce([*events, *(record for _, record in ledger)])
             self._producer.flush()
-            self._producer.send_offsets(self._topics.fingerprints, batch.offsets, batch.group_metadata)
+            _check_ledger(ledger, batch.ledger_ends)
+            self._producer.send_offsets(
+                self._topics.fingerprints, batch.offsets, batch.group_metadata, self._consumer.topic_id
+            )
         except StageStopped:
             # What stops the stage matters more than whether the abort goes through: the broker times it out.
             with suppress(DejaviewError):
@@ -108,6 +115,7 @@ class Committer:
             self._producer.flush()
             self._producer.produce([record for _, record in ledger])
             self._producer.flush()
+            _check_ledger(ledger, batch.ledger_ends)
             self._consumer.commit(batch.offsets)
         except StageStopped:
             self._producer.purge()
@@ -132,6 +140,23 @@ class Committer:
             events.append(event_record(outcome.entry, self._topics))
             ledger.append((outcome, ledger_record(outcome.entry, outcome.work.partition, self._topics)))
         return events, ledger
+
+
+def _check_ledger(ledger: Sequence[tuple[Outcome, Outgoing]], ends: Mapping[int, int]) -> None:
+    """A ledger that was created anew begins again at 0: its entries would lie below what the index is known to hold.
+
+    Raises:
+        LedgerGap: it was. BatchAborted: the broker gave no offset.
+    """
+    for _, record in ledger:
+        if record.offset < 0:
+            raise BatchAborted(f"an entry of ledger partition {record.partition} was acknowledged without an offset")
+        if record.offset < ends[record.partition]:
+            raise LedgerGap(
+                f"ledger partition {record.partition} was known up to offset {ends[record.partition]} and has given "
+                f"{record.offset} to a new entry: the topic was created anew. Restore it, or set `index.collection` to "
+                "a new name and send the uploads again."
+            )
 
 
 def event_record(entry: LedgerEntry, topics: TopicSettings) -> Outgoing:

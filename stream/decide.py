@@ -34,6 +34,8 @@ log = logging.getLogger("dejaview.decide")
 STAGE = "decide"
 IDLE_WAIT_S = 0.1
 OPENING_S = 0.2
+# How often the ends of paused partitions are asked for: their lag must be seen to grow.
+ASK_ENDS_S = 2.0
 
 
 class DecideStage:
@@ -65,6 +67,7 @@ class DecideStage:
         self._health = health
         self._backoff = Backoff(settings.index.retry_wait_max_s)
         self._refresh_at_s = 0.0
+        self._ask_ends_at_s = 0.0
         self._index_was_away = False
         self._failing = False
 
@@ -86,6 +89,10 @@ class DecideStage:
     def turn(self) -> None:
         """One turn: at most one batch."""
         self._health.beat(STAGE)
+        self._turn()
+        self._report()
+
+    def _turn(self) -> None:
         settings = self._settings.decide
         # Before the poll: a member that is expelled in between has an empty generation, which fences nothing.
         group_metadata = self._consumer.group_metadata()
@@ -101,7 +108,6 @@ class DecideStage:
                 self._judge_and_commit(works, group_metadata)
             if works or not self._failing or self._lag() == 0:
                 self._works_again()
-            self._report()
         except StageStopped:
             raise
         except DejaviewError as error:
@@ -149,7 +155,8 @@ class DecideStage:
             self._view.refresh()
         offsets = {p: own[-1].offset + 1 for p, own in by_partition.items()}
         with self._metrics.timed(STAGE, "commit"):
-            self._committer_now().commit(Batch(outcomes, offsets, group_metadata), self._apply)
+            ledger_ends = {p: self._ownership[p].ledger_end for p in offsets}
+            self._committer_now().commit(Batch(outcomes, offsets, group_metadata, ledger_ends), self._apply)
         for partition, offset in offsets.items():
             self._ownership[partition].committed = offset
             self._ownership[partition].foreign_since_s = None
@@ -201,6 +208,7 @@ class DecideStage:
     def _apply(self, outcome: Outcome, ledger_offset: int) -> None:
         """Step 7: a committed entry enters its partition's window and memory."""
         judge = self._ownership.judge_of(outcome.work.partition)
+        self._ownership[outcome.work.partition].ledger_end = ledger_offset + 1
         if outcome.entry is not None:
             remember(outcome.entry, ledger_offset, judge.window, judge.memory)
 
@@ -262,6 +270,9 @@ class DecideStage:
     def _report(self) -> None:
         owned = list(self._ownership.all)
         paused = [o for o in owned if o.paused]
+        if paused and time.monotonic() >= self._ask_ends_at_s:
+            self._ask_ends_at_s = time.monotonic() + ASK_ENDS_S
+            self._consumer.ask_ends(o.number for o in paused)
         self._metrics.paused.labels(STAGE).set(len(paused))
         self._metrics.lag.labels(STAGE).set(self._lag())
         self._metrics.window_rows.set(sum(len(o.judge.window) for o in owned))

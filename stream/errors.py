@@ -16,6 +16,7 @@
         ├── PartitionCountChanged
         ├── WrongCollection
         ├── TopicMissing
+        ├── TopicReplaced
         ├── NotPermitted
         ├── OffsetLost
         └── ParityFailed
@@ -96,6 +97,10 @@ class WrongCollection(StageStopped):
 
 class TopicMissing(StageStopped):
     """A topic does not exist."""
+
+
+class TopicReplaced(StageStopped):
+    """A topic was deleted and created anew while the stage ran."""
 
 
 class NotPermitted(StageStopped):

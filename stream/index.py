@@ -32,6 +32,8 @@ STAGE = "index"
 IDLE_WAIT_S = 0.1
 MARKERS_LEFT_MAX = 100
 ENTRY_BYTES_MAX = 60_000
+# An index that is emptied or put back takes longer: only a link that came later than this may have lost its rows.
+LATE_LINK_S = 1.0
 # A search that guarantees it waits for nothing: the first link of a chain vouches for no row.
 EARLIEST_TIMESTAMP = 1 << 18
 
@@ -149,9 +151,11 @@ class IndexStage:
         for record in records:
             if record.partition in self._position:
                 by_partition[record.partition].append(record)
+        begun = time.monotonic()
         with self._metrics.timed(STAGE, "check"):
             self._check_chains(by_partition)
-        rows = self._new_rows([record for own in by_partition.values() for record in own])
+        all_rows = rows_of([record for own in by_partition.values() for record in own])
+        rows = self._new_rows(all_rows)
         with self._metrics.timed(STAGE, "insert"):
             acknowledged = self._index.insert(rows) if rows else self._stamp(by_partition)
         ends = {partition: own[-1].offset + 1 for partition, own in by_partition.items()}
@@ -160,7 +164,7 @@ class IndexStage:
                 self._timestamp[partition] = acknowledged or self._timestamp[partition]
                 link = self._link(partition, self._position[partition], end)
                 self._acknowledged = self._index.append_link(link)
-                self._check_first_step(link, rows)
+                self._check_step(link, all_rows, begun)
                 self._position[partition] = end
         self._unsure = False
         self._metrics.events.labels(STAGE).inc(len(records))
@@ -168,9 +172,8 @@ class IndexStage:
         self._metrics.indexed.inc(len(rows))
         consumer.commit(ends)
 
-    def _new_rows(self, records: Sequence[Record]) -> list[Row]:
+    def _new_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows to insert. After a failure those that are there already are left out: repeats never pile up."""
-        rows = rows_of(records)
         if not self._unsure or not rows:
             return rows
         there = self._index.get([row.row_id for row in rows], STRONG)
@@ -183,14 +186,16 @@ class IndexStage:
         partition = next(iter(partitions))
         return self._index.append_link(self._link(partition, self._position[partition], self._position[partition]))
 
-    def _check_first_step(self, link: Link, rows: Sequence[Row]) -> None:
-        """A chain that begins at 0 looks whole: make sure that its first rows were not emptied away before the link.
+    def _check_step(self, link: Link, rows: Sequence[Row], begun: float) -> None:
+        """Make sure that the rows were not emptied away, or put back to before them, until the link came.
+
+        A chain that begins at 0 looks whole whatever it lost. Elsewhere that takes time, or a process that slept.
 
         Raises:
             BatchAborted: they were; the link is taken back.
         """
         own = [row.row_id for row in rows if row.ledger_partition == link.ledger_partition]
-        if link.start > 0 or not own:
+        if not own or (link.start > 0 and time.monotonic() - begun < LATE_LINK_S):
             return
         if own[-1] not in self._index.get([own[-1]], self._acknowledged):
             self._index.delete_links([link])

@@ -45,6 +45,7 @@ class Owned:
     running: bool = False
     restore: Restore | None = None
     committed: int = 0
+    ledger_end: int = 0
     retry_at_s: float = 0.0
     foreign_since_s: float | None = None
 
@@ -195,6 +196,7 @@ class Ownership:
             )
         owned.committed = self._its_consumer.start_offset(owned.number, "earliest")
         check_progress(progress, low, high)
+        owned.ledger_end = high
         window_start = progress.offset if progress is not None else 0
         if high - window_start > self._settings.window_rows_max:
             log.warning(

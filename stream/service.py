@@ -20,7 +20,14 @@ from stream.config import Settings
 from stream.decide import DecideStage
 from stream.decision import Rule
 from stream.encode import EncodeStage
-from stream.errors import DejaviewError, NotPermitted, PartitionCountChanged, SettingError, TransientError
+from stream.errors import (
+    DejaviewError,
+    PartitionCountChanged,
+    SettingError,
+    StageStopped,
+    TopicMissing,
+    TransientError,
+)
 from stream.health import Health, HealthServer
 from stream.incoming import Intake
 from stream.index import IndexStage
@@ -32,10 +39,11 @@ from stream.neighbours import open_index
 from stream.neighbours.protocol import Index
 from stream.ownership import Ownership
 from stream.prepare import Preparer
+from stream.topics import check_topics
 
 log = logging.getLogger("dejaview")
 
-PARTITION_CHECK_S = 30.0
+TOPIC_CHECK_S = 10.0
 # The links of all partitions are read in one query, which is answered up to 16,384 rows.
 PARTITIONS_MAX = 96
 
@@ -106,11 +114,11 @@ class Service:
         return self._server.port
 
     def wait(self) -> None:
-        """Until told to stop, or until a stage fails; watches the partition count."""
+        """Until told to stop, or until a stage fails; watches the topics."""
         checked = time.monotonic()
         while not self.stop.wait(0.2):
-            if time.monotonic() - checked > PARTITION_CHECK_S:
-                self._check_partitions()
+            if time.monotonic() - checked > TOPIC_CHECK_S:
+                self._check_topics()
                 checked = time.monotonic()
 
     def close(self) -> bool:
@@ -161,7 +169,7 @@ class Service:
             self.metrics,
             self.health,
         )
-        consumer = GroupConsumer(settings, Stage.ENCODE, settings.topics.uploads, stage)
+        consumer = GroupConsumer(settings, Stage.ENCODE, settings.topics.uploads, stage, uploads.topic_id)
         return lambda stop: stage.run(consumer, stop)
 
     def _decide(self) -> Callable[[Event], None]:
@@ -173,7 +181,7 @@ class Service:
         # Apart from the reader of restores: a repeat may be read while a partition is being restored.
         repeats = LogReader(settings, settings.topics.ledger)
         ownership = Ownership(settings.decide, view, reader, self.rule_of)
-        consumer = GroupConsumer(settings, Stage.DECIDE, settings.topics.fingerprints, ownership)
+        consumer = GroupConsumer(settings, Stage.DECIDE, settings.topics.fingerprints, ownership, fingerprints.topic_id)
         ownership.use(consumer)
         intake = Intake(fingerprints.topic_id, fingerprints.partitions, self.model.model_id, settings.tenants.allowed)
 
@@ -200,7 +208,7 @@ class Service:
             self.metrics,
             self.health,
         )
-        consumer = GroupConsumer(settings, Stage.INDEX, settings.topics.ledger, stage)
+        consumer = GroupConsumer(settings, Stage.INDEX, settings.topics.ledger, stage, ledger.topic_id)
         return lambda stop: stage.run(consumer, stop)
 
     def rule_of(self, tenant: str) -> Rule:
@@ -252,27 +260,17 @@ class Service:
             )
         return topics
 
-    def _check_partitions(self) -> None:
-        """A changed count would send tenants to other judges: stop at once."""
-        names = (self.settings.topics.fingerprints, self.settings.topics.ledger)
+    def _check_topics(self) -> None:
+        """A topic that is not the one the stages began with stops them."""
+        topics = self.settings.topics
         try:
-            counts = self._admin.existing(names)
-        except TransientError as error:
-            log.warning("partition counts were not checked: %s", error)
-            return
-        except NotPermitted as error:
+            check_topics(self._topics, self._admin.topics, topics.uploads, (topics.fingerprints, topics.ledger))
+        except (TransientError, TopicMissing) as error:
+            # A topic that one answer does not name says nothing.
+            log.warning("topics were not checked: %s", error)
+        except StageStopped as error:
             self.failure = error
             self.stop.set()
-            return
-        # A topic that one answer does not name says nothing.
-        for name, now in counts.items():
-            if now != self._topics[name].partitions:
-                self.failure = PartitionCountChanged(
-                    f"{name} had {self._topics[name].partitions} partitions at start and has {now} now: tenants would "
-                    "change their judge. Stop all workers; see ARCHITECTURE.md, 'Changing the partition count'."
-                )
-                self.stop.set()
-                return
 
 
 def transactional_id(settings: Settings) -> str:

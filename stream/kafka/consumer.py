@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from stream.config import Settings
-from stream.errors import StageStopped
+from stream.errors import OffsetLost, StageStopped
 from stream.kafka.client import configuration, option_errors, translate, translated
-from stream.kafka.records import Record, record_of
+from stream.kafka.records import Record, committable, record_of
 
 log = logging.getLogger("dejaview.kafka")
+
+_ASK_TIMEOUT_S = 1.0
 
 
 class Assignment(Protocol):
@@ -30,14 +33,22 @@ class Assignment(Protocol):
 
 
 class GroupConsumer:
-    """A member of a consumer group on one topic. One thread uses it."""
+    """A member of a consumer group on one topic. One thread uses it.
 
-    def __init__(self, settings: Settings, group: str, topic: str, assignment: Assignment) -> None:
+    Offsets are committed with the topic's id beside them: an offset of a topic that was deleted may lie inside the one
+    that was created in its place, and going on there would skip what comes before it.
+    """
+
+    def __init__(
+        self, settings: Settings, group: str, topic: str, assignment: Assignment, topic_id: str | None = None
+    ) -> None:
         self._topic = topic
         self._group = f"{settings.kafka.group_prefix}-{group}"
+        self.topic_id = topic_id
         self._assignment = assignment
         self._timeout_s = settings.kafka.request_timeout_s
         self._ends: dict[int, int] = {}
+        self._asked_ends: dict[int, int] = {}
         # Owned partitions, each with the number of its assignment.
         self._owned: dict[int, int] = {}
         self._assignments = 0
@@ -84,12 +95,21 @@ class GroupConsumer:
 
         Raises:
             BrokerUnavailable: not known in time; ask again.
+            OffsetLost: it was committed to another topic of this name.
         """
         with translated(f"reading the committed offset of {self._topic} [{partition}]"):
             (found,) = self._consumer.committed([TopicPartition(self._topic, partition)], timeout=self._timeout_s)
         if found.error is not None:
             raise translate(found.error, f"reading the committed offset of {self._topic} [{partition}]")
-        return None if found.offset < 0 else int(found.offset)
+        if found.offset < 0:
+            return None
+        if found.metadata and self.topic_id and found.metadata != self.topic_id:
+            raise OffsetLost(
+                f"the committed offset {found.offset} of {self._topic} [{partition}] is one of topic id "
+                f"{found.metadata}, the topic's is {self.topic_id}: it was deleted and created anew. Set the group's "
+                "offsets (kafka-consumer-groups --reset-offsets --to-earliest) to say where to go on."
+            )
+        return int(found.offset)
 
     def start_offset(self, partition: int, first_start: str) -> int:
         """Where to begin: the committed offset, or the first start's policy, committed at once.
@@ -105,7 +125,7 @@ class GroupConsumer:
         return offset
 
     def end(self, partition: int) -> int:
-        """The end that was reached last, past transaction markers and aborted records; 0 before."""
+        """The end that was reached since the last seek, past transaction markers and aborted records; 0 before."""
         return self._ends.get(partition, 0)
 
     def _is_new_group(self) -> bool:
@@ -124,7 +144,15 @@ class GroupConsumer:
     def lag(self, partition: int, position: int) -> int:
         """Records between a position and the last known end (no request); markers at the end do not count."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-        return max(0, high - max(position, self.end(partition)))
+        return max(0, max(high, self._asked_ends.get(partition, 0)) - max(position, self.end(partition)))
+
+    def ask_ends(self, partitions: Iterable[int]) -> None:
+        """For `lag` of paused partitions: nothing is fetched there, so no answer tells how their end moves."""
+        for partition in partitions:
+            with suppress(KafkaException):
+                _, self._asked_ends[partition] = self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), timeout=_ASK_TIMEOUT_S
+                )
 
     def seek(self, partition: int, offset: int) -> None:
         """Go on from this offset; a newly assigned partition stays paused.
@@ -136,6 +164,8 @@ class GroupConsumer:
         known = partition in self._sought
         # Whatever fails here, the next try takes the long way.
         self._sought.discard(partition)
+        # An end that was reached before says nothing of what is read again from here.
+        self._ends.pop(partition, None)
         with translated(f"seeking {self._topic} [{partition}] to {offset}"):
             if known:
                 self._consumer.seek(place)
@@ -167,7 +197,7 @@ class GroupConsumer:
         """
         if not offsets:
             return
-        positions = [TopicPartition(self._topic, p, offset) for p, offset in offsets.items()]
+        positions = committable(self._topic, offsets, self.topic_id)
         with translated(f"committing offsets of {self._topic}"):
             committed = self._consumer.commit(offsets=positions, asynchronous=False)
         for position in committed or []:
@@ -214,4 +244,5 @@ class GroupConsumer:
             self._owned.pop(number, None)
             self._sought.discard(number)
             self._ends.pop(number, None)
+            self._asked_ends.pop(number, None)
         return numbers

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from stream.config import Settings
 from stream.errors import BrokerUnavailable, DejaviewError
 from stream.kafka.client import configuration, option_errors, translate, translated
-from stream.kafka.records import Outgoing
+from stream.kafka.records import Outgoing, committable
 
 _DROPPED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001
 
@@ -90,8 +90,8 @@ class LogProducer:
         if left:
             raise BrokerUnavailable(f"{left} records were not acknowledged in {self._timeout_s:g} s")
 
-    def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: Any) -> None:
-        positions = [TopicPartition(topic, p, offset) for p, offset in offsets.items()]
+    def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: Any, topic_id: str | None) -> None:
+        positions = committable(topic, offsets, topic_id)
         with translated("sending offsets to the transaction"):
             self._producer.send_offsets_to_transaction(positions, group_metadata, self._timeout_s)
 
@@ -134,5 +134,6 @@ class LogProducer:
         if error is not None:
             self._failed = self._failed or (error, record.topic)
             return
-        record.offset = message.offset() or 0
+        offset = message.offset()
+        record.offset = -1 if offset is None else offset
         record.partition = message.partition() or 0

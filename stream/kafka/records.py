@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import Any
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message, TopicPartition
 
 Headers = list[tuple[str, bytes]]
 
@@ -42,6 +43,11 @@ class Outgoing:
 class Topic:
     topic_id: str
     partitions: int
+
+
+def committable(topic: str, offsets: Mapping[int, int], topic_id: str | None) -> list[TopicPartition]:
+    """Offsets to commit, each with the id of the topic that it belongs to."""
+    return [TopicPartition(topic, partition, offset, metadata=topic_id) for partition, offset in offsets.items()]
 
 
 def record_of(message: Message) -> Record:

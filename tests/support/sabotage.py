@@ -2,6 +2,7 @@
 
     SABOTAGE_BREAK=name            the program runs with this break: its promise's test must fail
     SABOTAGE_CRASH=step@n[:how]    at the n-th time it passes this step the process kills (or stops) itself
+    SABOTAGE_ANSWER=kind@n         the n-th commit's answer is `lost` (it happens) or the commit is `never` sent
     SABOTAGE_MARK=file             written just before that
 
 `tests.support.worker` is `dejaview` with these applied. Tests that call the code itself get them from
@@ -19,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-BREAK, CRASH, MARK = "SABOTAGE_BREAK", "SABOTAGE_CRASH", "SABOTAGE_MARK"
+BREAK, CRASH, ANSWER, MARK = "SABOTAGE_BREAK", "SABOTAGE_CRASH", "SABOTAGE_ANSWER", "SABOTAGE_MARK"
 _COMMIT_SENT_S = 0.002
 
 Call = Callable[..., Any]
@@ -39,7 +40,7 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "commit.7": ("stream.commit.Committer", "commit", "after"),
     "index.1": ("stream.index.IndexStage", "_check_chains", "after"),
     "index.2": ("stream.neighbours.milvus.index.MilvusIndex", "insert", "after"),
-    "index.3": ("stream.index.IndexStage", "_check_first_step", "before"),
+    "index.3": ("stream.index.IndexStage", "_check_step", "before"),
     "index.4": ("stream.kafka.consumer.GroupConsumer", "commit", "after"),
     "index.open": ("stream.neighbours.milvus.index.MilvusIndex", "delete_links", "after"),
     "index.prove": ("stream.index.IndexStage", "_prove", "after"),
@@ -48,7 +49,7 @@ STEPS: dict[str, tuple[str, str, str]] = {
 
 def wanted(environment: Mapping[str, str]) -> bool:
     """Whether anything is to be broken."""
-    return BREAK in environment or CRASH in environment
+    return any(name in environment for name in (BREAK, CRASH, ANSWER))
 
 
 def apply(environment: Mapping[str, str]) -> None:
@@ -57,12 +58,43 @@ def apply(environment: Mapping[str, str]) -> None:
         BREAKS[environment[BREAK]]()
     if CRASH in environment:
         _crash(environment[CRASH], Path(environment[MARK]))
+    if ANSWER in environment:
+        _lose_answer(environment[ANSWER], Path(environment[MARK]))
 
 
 def crash_at(step: str, nth: int, mark: Path, how: str = "KILL") -> dict[str, str]:
     """The environment of a worker that ends at a step."""
     assert step in STEPS, step
     return {CRASH: f"{step}@{nth}:{how}", MARK: str(mark)}
+
+
+def lose_answer(kind: str, nth: int, mark: Path) -> dict[str, str]:
+    """The environment of a decider whose n-th commit has no answer: `lost` after it happened, or `never` sent."""
+    assert kind in {"lost", "never"}, kind
+    return {ANSWER: f"{kind}@{nth}", MARK: str(mark)}
+
+
+def _lose_answer(wish: str, mark: Path) -> None:
+    from confluent_kafka import KafkaError  # noqa: PLC0415 - imported when it is broken, not before
+
+    from stream.kafka.client import translate  # noqa: PLC0415
+
+    kind, _, nth = wish.partition("@")
+    seen = 0
+
+    def around(original: Call) -> Call:
+        def commit(self: Any) -> None:
+            nonlocal seen
+            seen += 1
+            if seen != int(nth) or kind == "lost":
+                original(self)
+            if seen == int(nth):
+                mark.write_text(kind)
+                raise translate(KafkaError(KafkaError._TIMED_OUT), "committing a transaction")
+
+        return commit
+
+    _replace("stream.kafka.producer.LogProducer", "commit", around)
 
 
 def _crash(wish: str, mark: Path) -> None:
@@ -124,7 +156,7 @@ def _offsets_outside_the_transaction() -> None:
     """R2: DECIDE's offsets and ledger memory are not tied to its verdicts: a crash judges again."""
 
     def commit_first(_original: Call) -> Call:
-        return lambda _self, _topic, _offsets, _metadata: None
+        return lambda _self, *_: None
 
     _replace("stream.kafka.producer.LogProducer", "send_offsets", commit_first)
     _forgetful_restore()
@@ -198,7 +230,49 @@ def _quiet(original: Call) -> Call:
 
 def _ignore_fall_back() -> None:
     """R4: an index that shows less than it did is believed."""
-    _replace("stream.indexview.IndexView", "_note", lambda _original: lambda _self, _links: [])
+
+    def around(original: Call) -> Call:
+        def note(self: Any, links: Any) -> list[int]:
+            original(self, links)
+            return []
+
+        return note
+
+    _replace("stream.indexview.IndexView", "_note", around)
+
+
+def _keep_the_reached_end() -> None:
+    """R4: INDEX, begun again at 0, believes the end of the ledger that it had reached before."""
+
+    def around(original: Call) -> Call:
+        def seek(self: Any, partition: int, offset: int) -> None:
+            end = self.end(partition)
+            original(self, partition, offset)
+            self._ends[partition] = end
+
+        return seek
+
+    _replace("stream.kafka.consumer.GroupConsumer", "seek", around)
+
+
+def _offsets_without_a_topic() -> None:
+    """R1: a committed offset does not say which topic it belongs to."""
+
+    def around(original: Call) -> Call:
+        return lambda topic, offsets, _topic_id: original(topic, offsets, None)
+
+    for module in ("stream.kafka.consumer", "stream.kafka.producer"):
+        _replace(module, "committable", around)
+
+
+def _any_ledger_offset() -> None:
+    """R3: DECIDE goes on over a ledger that begins again at 0."""
+    _replace("stream.commit", "_check_ledger", lambda _original: lambda _ledger, _ends: None)
+
+
+def _topics_unwatched() -> None:
+    """R1, R3: nobody looks whether the topics still are what they were."""
+    _replace("stream.service.Service", "_check_topics", lambda _original: lambda _self: None)
 
 
 def _raise_on_a_bad_event() -> None:
@@ -298,6 +372,10 @@ BREAKS: dict[str, Callable[[], None]] = {
     "trust-the-index": _trust_the_index,
     "fail-open": _fail_open,
     "ignore-fall-back": _ignore_fall_back,
+    "keep-the-reached-end": _keep_the_reached_end,
+    "offsets-without-a-topic": _offsets_without_a_topic,
+    "any-ledger-offset": _any_ledger_offset,
+    "topics-unwatched": _topics_unwatched,
     "raise-on-a-bad-event": _raise_on_a_bad_event,
     "no-limits-around-the-decoder": _no_limits_around_the_decoder,
     "connect-anywhere": _connect_anywhere,

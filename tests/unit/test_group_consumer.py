@@ -69,3 +69,32 @@ def test_a_partition_whose_beginning_was_deleted_is_opened(idle_s: float) -> Non
         turned(consumer, time.monotonic() + 0.1, got)
     assert got == expected
     consumer.close()
+
+
+def test_an_end_that_was_reached_is_forgotten_by_a_seek() -> None:
+    """R4: INDEX links past what lies before the end, where that is markers only; after a seek back (an index that was
+    emptied) it is not. With the old end INDEX vouched for rows that were not there.
+
+    Break: keep `_ends` in `GroupConsumer.seek`.
+    """
+    broker = EmbeddedBroker()
+    settings = Settings(kafka={"bootstrap_servers": broker.bootstrap_servers})
+    producer = LogProducer(settings)
+    producer.produce(Outgoing(TOPIC, b"x", partition=p) for p in PARTITIONS for _ in range(5))
+    producer.flush()
+    owner = Owner()
+    consumer = GroupConsumer(settings, "test", TOPIC, owner)
+    got: dict[int, list[int]] = {}
+    deadline = time.monotonic() + 20
+    while not owner.owned and time.monotonic() < deadline:
+        turned(consumer, time.monotonic() + 0.05, got)
+    for partition in owner.owned:
+        consumer.seek(partition, 0)
+        consumer.resume([partition])
+    while any(consumer.end(p) != 5 for p in PARTITIONS) and time.monotonic() < deadline:
+        turned(consumer, time.monotonic() + 0.1, got)
+    assert [consumer.end(p) for p in PARTITIONS] == [5] * 4
+    consumer.pause([0])
+    consumer.seek(0, 0)
+    assert [consumer.end(p) for p in PARTITIONS] == [0, 5, 5, 5]
+    consumer.close()

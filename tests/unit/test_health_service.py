@@ -1,10 +1,11 @@
-"""Live means that the loops turn, ready that nothing speaks against judging; a changed partition count stops."""
+"""Live means that the loops turn, ready that nothing speaks against judging; a changed topic stops."""
 
 from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from stream import errors
 from stream.config import HealthSettings, Settings
 from stream.health import Health, HealthServer
-from stream.kafka import EmbeddedBroker
+from stream.kafka import EmbeddedBroker, Topic
 from stream.kafka.client import translate
 from stream.metrics import Metrics
 from stream.service import ALL_STAGES, Service, Stage, parse_stages, transactional_id
@@ -103,16 +104,26 @@ def embedded(**values: object) -> Settings:
     return made
 
 
-def test_a_partition_count_that_changes_while_running_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R3: tenants would change their judge. Break: log it and go on in `_check_partitions`."""
+@pytest.mark.parametrize(
+    ("now", "failure"),
+    [
+        (lambda topic: replace(topic, partitions=99), errors.PartitionCountChanged),
+        (lambda topic: replace(topic, topic_id="another"), errors.TopicReplaced),
+    ],
+)
+def test_a_topic_that_changes_while_running_stops_everything(
+    monkeypatch: pytest.MonkeyPatch, now: Callable[[Topic], Topic], failure: type[errors.DejaviewError]
+) -> None:
+    """R3: tenants would change their judge, or records be skipped. Break: log it and go on in `_check_topics`."""
     service = Service(embedded(), [Stage.ENCODE], embedded=True)
-    service._check_partitions()
+    service._check_topics()
     assert not service.stop.is_set()
-    monkeypatch.setattr(service._admin, "existing", lambda names: dict.fromkeys(names, 99))
-    service._check_partitions()
+    found = service._admin.topics
+    monkeypatch.setattr(service._admin, "topics", lambda names: {n: now(t) for n, t in found(names).items()})
+    service._check_topics()
     assert service.stop.is_set()
-    assert isinstance(service.failure, errors.PartitionCountChanged)
-    assert "99" in str(service.failure)
+    assert isinstance(service.failure, failure)
+    assert "99" in str(service.failure) or "another" in str(service.failure)
 
 
 def test_exactly_once_is_refused_on_the_embedded_broker() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+import stream.index
 from schemas.events import LedgerEntry
 from stream.config import Settings
 from stream.errors import IndexUnavailable, LedgerGap
@@ -164,7 +166,7 @@ def test_a_failure_between_rows_and_link_repeats_no_row(failing: int) -> None:
 def test_an_index_emptied_before_a_link_is_filled_again(step: int) -> None:
     """R4: emptied between the rows and the link of the n-th step, the first and the last included.
 
-    Break: drop `_check_first_step` (n = 1), or the check of an idle stage (n = 5).
+    Break: drop `_check_step` (n = 1), or the check of an idle stage (n = 5).
     """
     records, index = ledger(20), Watched()
     left = [step]
@@ -175,6 +177,35 @@ def test_an_index_emptied_before_a_link_is_filled_again(step: int) -> None:
             index.clear()
 
     index.before_link = empty
+    stage, consumer = stage_over(index, records)
+    run(stage, consumer, index, records)
+    assert_whole(index, records)
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+def test_an_index_put_back_to_just_before_a_late_link_is_filled_again(
+    monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """R4: the stage sleeps between rows and link, and the index comes back as it was before these rows.
+
+    Break: look at the first step only in `_check_step` (n = 2 and more).
+    """
+    monkeypatch.setattr(stream.index, "LATE_LINK_S", 0.0)
+    records, index = ledger(20), Watched()
+    left = [step]
+    kept = {}
+
+    def keep(rows: Sequence[Row]) -> int:
+        kept.update({name: deepcopy(vars(index)[name]) for name in ("_tenants", "_rows", "_links", "_inserted")})
+        return Watched.insert(index, rows)
+
+    def put_back(_link: Link) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            vars(index).update(kept)
+
+    index.insert = keep  # type: ignore[method-assign]
+    index.before_link = put_back
     stage, consumer = stage_over(index, records)
     run(stage, consumer, index, records)
     assert_whole(index, records)

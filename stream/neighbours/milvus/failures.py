@@ -102,6 +102,7 @@ _HINTS: dict[type[DejaviewError], str] = {
 _TLS = re.compile(r"failed to connect.*(?:SSL|Tls|handshaker|ALPN|Socket closed)")
 _TLS_HINT = "; if this lasts, check index.server_pem, and whether index.uri should begin with https:// or http://"
 _TEXT_CHARS_MAX = 300
+FAILURES = (milvus.MilvusException, grpc.RpcError, grpc.FutureTimeoutError, grpc.FutureCancelledError, OSError)
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def asking(what: str) -> Iterator[None]:
     """Around every call to Milvus. `what` opens the message: what was asked, and where."""
     try:
         yield
-    except (milvus.MilvusException, grpc.RpcError, grpc.FutureTimeoutError, OSError) as failure:
+    except FAILURES as failure:
         raise translate(failure, what) from failure
 
 
