@@ -130,6 +130,9 @@ class Preparer:
             item.charged_bytes += self._settings.bytes_max
             self._run(self._fetches, item, lambda: self._fetch(item, content))
         else:
+            if content is not item.record.value:
+                # The picture inside a structured event is a copy of its own.
+                item.charged_bytes += len(content)
             self._run(self._decodes, item, lambda: self._decode(item, content))
 
     def _run(self, executor: Executor, item: Prepared, work: Callable[[], None]) -> None:
