@@ -74,6 +74,8 @@ class Answers:
     deployment: Deployment
     count: int = 0
     newest_s: float = 0.0
+    # When answers came (monotonic), one time for all that came together.
+    times_s: list[float] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -105,6 +107,8 @@ class Answers:
                 if message.error() is None:
                     self.count += 1
                     self.newest_s = time.monotonic()
+            if self.newest_s and (not self.times_s or self.newest_s > self.times_s[-1]):
+                self.times_s.append(self.newest_s)
         consumer.close()
 
 
@@ -173,13 +177,18 @@ class Round:
 
     # -- load
 
-    def send(self, spread_s: float = 0.0, made: Iterator[SentUpload] | None = None) -> None:
-        """Send the shape's uploads: half at once, the rest spread over this time."""
+    def send(self, spread_s: float = 0.0, made: Iterator[SentUpload] | None = None, batch: int | None = None) -> None:
+        """Send the shape's uploads: half at once, the rest spread over this time.
+
+        Args:
+            made: other uploads than those of `tests.support.pictures`; an iterator that waits sets the pace itself.
+            batch: how many are sent together; a fortieth of the shape's if not set.
+        """
         shape = self.shape
         made = made or uploads(shape.uploads, self.seed, shape.tenants, shape.partitions)
+        batch = batch or max(1, shape.uploads // 40)
 
         def run() -> None:
-            batch = max(1, shape.uploads // 40)
             waiting: list[SentUpload] = []
             for n, upload in enumerate(made):
                 waiting.append(upload)

@@ -264,6 +264,55 @@ def _wait_for_ever() -> None:
     _replace("stream.service.Service", "close", around)
 
 
+def _remember_every_poll() -> None:
+    """R8: a worker keeps every record that it has read."""
+    kept: list[Any] = []
+
+    def around(original: Call) -> Call:
+        def poll(self: Any, *arguments: Any) -> Any:
+            records = original(self, *arguments)
+            kept.extend(bytes(4) + (record.value or b"") for record in records)
+            return records
+
+        return poll
+
+    _replace("stream.kafka.consumer.GroupConsumer", "poll", around)
+
+
+def _long_transactions() -> None:
+    """R9: the broker keeps a dead decider's transaction open for half a minute."""
+
+    def around(original: Call) -> Call:
+        def init(self: Any, settings: Any, *arguments: Any) -> None:
+            kafka = settings.kafka.model_copy(update={"transaction_timeout_s": 30.0})
+            original(self, settings.model_copy(update={"kafka": kafka}), *arguments)
+
+        return init
+
+    _replace("stream.kafka.producer.LogProducer", "__init__", around)
+
+
+def _second_signal_kills() -> None:
+    """R9: after the first signal the next one ends the process as if nothing was in hand."""
+
+    def around(original: Call) -> Call:
+        def stop_on_signals(service: Any) -> None:
+            original(service)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                handler: Any = signal.getsignal(number)
+                signal.signal(number, functools.partial(_once, handler))
+
+        return stop_on_signals
+
+    _replace("ops.cli.run", "_stop_on_signals", around)
+
+
+def _once(handler: Call, number: int, frame: Any) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_DFL)
+    handler(number, frame)
+
+
 def _swap_colours() -> None:
     """R10: blue for red in one runtime."""
     _replace("models.runtimes.openvino.OpenvinoEncoder", "encode", _reversed_colours)
@@ -302,6 +351,9 @@ BREAKS: dict[str, Callable[[], None]] = {
     "connect-anywhere": _connect_anywhere,
     "take-without-end": _take_without_end,
     "wait-for-ever": _wait_for_ever,
+    "remember-every-poll": _remember_every_poll,
+    "long-transactions": _long_transactions,
+    "second-signal-kills": _second_signal_kills,
     "swap-colours": _swap_colours,
     "no-tenant-filter": _no_tenant_filter,
 }
