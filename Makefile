@@ -19,7 +19,7 @@ DEV := .venv-dev
 PY := $(DEV)/bin/python
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup setup-dev demo test test-fast test-fault lint typecheck wheel-test clean python
+.PHONY: help setup setup-dev demo test test-fast test-fault soak lint typecheck wheel-test clean python
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ test-fast: $(DEV)/.stamp ## the tests that need no server
 test-fault: $(DEV)/.stamp ## kill, suspend and restart everything, for minutes
 	$(PY) -m ops.local.prepare
 	$(PY) -m pytest -m fault
+
+soak: $(DEV)/.stamp ## an hour (FAULT_SOAK_S seconds) of load and random faults; is anything lost, does memory grow?
+	$(PY) -m ops.local.prepare
+	$(PY) -m pytest -m fault tests/fault/test_soak.py -s
 
 lint: $(DEV)/.stamp ## ruff: rules and format
 	$(PY) -m ruff check .

@@ -85,7 +85,7 @@ def test_a_dead_decider_holds_readers_back_for_a_bounded_time(cluster: Cluster, 
     Nobody starts with its instance id again: that would end the transaction at once.
     Break: `long-transactions`.
     """
-    with Round(cluster, tmp_path, f"held-back-{how}", seed_of_this_run(), Shape(uploads=8_000)) as this:
+    with Round(cluster, tmp_path, f"held-back-{how}", seed_of_this_run(), Shape(uploads=8_000, tenants=24)) as this:
         this.start("encode", "index")
         mark = tmp_path / "mark"
         this.launch("decide-0", sabotage=crash_at("commit.4", DEAD_AT_COMMIT, mark, how))

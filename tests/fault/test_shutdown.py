@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.fault.cluster import Cluster
-from tests.fault.round import IN_HAND, Round, Shape, seed_of_this_run
+from tests.fault.round import Round, Shape, seed_of_this_run
 from tests.support.deployment import SentUpload, Worker, until
 from tests.support.pictures import uploads
 from tests.support.proxy import Mode
@@ -106,20 +106,20 @@ def launch_each(this: Round, **values: Any) -> list[str]:
     return names
 
 
-def in_hand(worker: Worker) -> float:
-    """Uploads in flight, fingerprints to judge and ledger records to index, of the stages that it runs."""
-    metrics = worker.metrics()
-    return sum(metrics.get(name, 0.0) for name in IN_HAND.values())
-
-
 def busy(this: Round, names: Sequence[str]) -> None:
-    """Wait until each of them has been seen with work in hand: the load goes on, so there is more the next moment."""
+    """Wait until each of them has taken in something since the call: the load goes on, so there is more now."""
     for name in names:
-        has_work(name, this.workers[name])
+        takes_in(name, this.workers[name])
 
 
-def has_work(name: str, worker: Worker) -> None:
-    until(lambda: in_hand(worker) > 0, 60, lambda: f"no hit: {name} has nothing to do")
+def takes_in(name: str, worker: Worker) -> None:
+    before = events(worker)
+    until(lambda: events(worker) > before, 60, lambda: f"no hit: {name} has nothing to do")
+
+
+def events(worker: Worker) -> float:
+    """Records that its stages have read."""
+    return sum(value for name, value in worker.metrics().items() if name.startswith("dejaview_events_total"))
 
 
 def longest_gap_s(times_s: Sequence[float], begun_s: float, ended_s: float) -> float:
@@ -154,13 +154,13 @@ def test_rolling_restart(cluster: Cluster, tmp_path: Path) -> None:
 
     Break: `encode-commits-what-it-took`.
     """
-    roll(cluster, tmp_path, Shape(uploads=8_000, encoders=2, deciders=2), rate=25)
+    roll(cluster, tmp_path, Shape(uploads=8_000, tenants=24, encoders=2, deciders=2), rate=25)
 
 
 @pytest.mark.long
 def test_rolling_restart_of_a_larger_deployment(cluster: Cluster, tmp_path: Path) -> None:
     """R9: three encoders, two deciders, two indexers."""
-    roll(cluster, tmp_path, Shape(uploads=20_000, encoders=3, deciders=2, indexers=2), rate=40)
+    roll(cluster, tmp_path, Shape(uploads=20_000, tenants=24, encoders=3, deciders=2, indexers=2), rate=40)
 
 
 def test_shutdown_while_a_server_hangs(cluster: Cluster, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_shutdown_while_a_server_hangs(cluster: Cluster, tmp_path: Path) -> None
     Each call of theirs may wait for 30 s, drain_s is 5 s. The exit code may be 1. Nothing is lost afterwards.
     Break: `wait-for-ever`.
     """
-    with Round(cluster, tmp_path, "hung", seed_of_this_run(), Shape(uploads=8_000)) as this:
+    with Round(cluster, tmp_path, "hung", seed_of_this_run(), Shape(uploads=8_000, tenants=24)) as this:
         names = launch_each(this, **HUNG)
         with load(this, 40):
             for server, stuck in ((cluster.milvus, names[1:]), (cluster.kafka, names)):
@@ -196,7 +196,7 @@ def test_more_signals_during_the_drain(cluster: Cluster, tmp_path: Path) -> None
     Kafka is suspended when the drain begins, so that the drain waits, and goes on a second later; the signals come
     until the process is gone. Break: `second-signal-kills`.
     """
-    with Round(cluster, tmp_path, "signals", seed_of_this_run(), Shape(uploads=8_000)) as this:
+    with Round(cluster, tmp_path, "signals", seed_of_this_run(), Shape(uploads=8_000, tenants=24)) as this:
         names = launch_each(this)
         with load(this, 40):
             busy(this, names)

@@ -118,7 +118,8 @@ class Deployment:
         topics = settings.topics
         for name in (topics.uploads, topics.fingerprints, topics.ledger, *topics.verdicts, topics.deadletters):
             admin.create(name, partitions, 1, {"max.message.bytes": str(topics.message_bytes_max)})
-        admin.topics([topics.deadletters])
+        # A broker on a busy machine answers for a topic a while after it has made it.
+        until(lambda: topics.deadletters in admin.existing([topics.deadletters]), 30, lambda: topics.deadletters)
         return deployment
 
     def start(self, name: str, *stages: str, sabotage: Mapping[str, str] | None = None, **values: Any) -> Worker:
