@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from stream.config import Settings
 from stream.kafka.consumer import FETCH_BYTES_MAX, QUEUED_BYTES_MAX
+from stream.ledger import READ_RECORDS
 from stream.service import Stage
 
 # A process without work: the interpreter, its libraries, librdkafka's threads; what each stage adds to it.
@@ -27,8 +28,11 @@ MEMORY_ENTRY_BYTES = 700
 PIXELS_BYTES = 224 * 224 * 3
 # One record of a batch, parsed, with its candidates, its outcome and its serialised form.
 WORK_BYTES = 40_000
+# One record of the ledger as it is read when a partition is opened.
+LEDGER_RECORD_BYTES = 10_000
 # What the allocator holds beyond what is in use, as a share of everything that comes and goes.
 ALLOCATOR_SHARE = 0.25
+_LASTING = ("base", "windows", "memories")
 
 
 def worker_parts(settings: Settings, stages: Collection[Stage], partitions: int | None = None) -> dict[str, int]:
@@ -50,10 +54,11 @@ def worker_parts(settings: Settings, stages: Collection[Stage], partitions: int 
         owned = settings.topics.partitions if partitions is None else partitions
         parts["windows"] = owned * decide.window_rows_max * WINDOW_ROW_BYTES
         parts["memories"] = owned * decide.memory_entries_max * MEMORY_ENTRY_BYTES
+        parts["restore"] = READ_RECORDS * LEDGER_RECORD_BYTES
         parts["decide batch"] = decide.batch_items_max * WORK_BYTES
     if Stage.INDEX in stages:
         parts["index batch"] = settings.ledger_index.batch_items_max * WORK_BYTES
-    parts["allocator"] = int(ALLOCATOR_SHARE * (sum(parts.values()) - parts["base"]))
+    parts["allocator"] = int(ALLOCATOR_SHARE * sum(count for name, count in parts.items() if name not in _LASTING))
     return parts
 
 
@@ -69,9 +74,16 @@ def decoders_bound_bytes(settings: Settings, stages: Collection[Stage]) -> int:
     return settings.intake.decoders * settings.intake.decode_memory_bytes
 
 
+def memory_parts(settings: Settings, stages: Collection[Stage], partitions: int | None = None) -> dict[str, int]:
+    """The parts of a worker and of its decoder processes, in bytes."""
+    parts = worker_parts(settings, stages, partitions)
+    decoders = decoders_bound_bytes(settings, stages)
+    return {**parts, "decoders": decoders} if decoders else parts
+
+
 def memory_bound_bytes(settings: Settings, stages: Collection[Stage], partitions: int | None = None) -> int:
     """What a worker can come to with its decoder processes: the limit of its container."""
-    return worker_bound_bytes(settings, stages, partitions) + decoders_bound_bytes(settings, stages)
+    return sum(memory_parts(settings, stages, partitions).values())
 
 
 def _encode_parts(settings: Settings) -> dict[str, int]:

@@ -21,7 +21,11 @@ PHOTOGRAPH_SIZE = (4000, 3000)
 PHOTOGRAPHS = 8
 # Of a hundred uploads so many are photographs inside the record, and so many references to one in a file.
 PHOTOGRAPHS_PERCENT = 2
-REFERENCES_PERCENT = 6
+REFERENCES_PERCENT = 2
+# Besides, references come in bursts, at these shares of a load: as many uploads in a row as would take
+# BURST_REFERENCES x 4 MB if nothing held them back.
+BURSTS_AT = (0.2, 0.6)
+BURST_REFERENCES = 200
 STEP_S = 0.05
 
 
@@ -52,8 +56,11 @@ class Load:
     def uploads(self, count: int) -> Iterator[SentUpload]:
         """So many more, in random order."""
         self._seed += 1
+        bursts = [int(share * count) for share in BURSTS_AT] if count > 2 * BURST_REFERENCES else []
         for n, small in enumerate(uploads(count, self._seed, self._tenants, self._partitions)):
             draw = self._rng.randrange(100)
+            if any(begin <= n < begin + BURST_REFERENCES for begin in bursts):
+                draw = PHOTOGRAPHS_PERCENT
             chosen = self._rng.randrange(PHOTOGRAPHS)
             upload_id = f"{small.upload_id}-large"
             if draw < PHOTOGRAPHS_PERCENT:

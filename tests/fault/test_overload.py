@@ -21,7 +21,7 @@ from tests.fault.cluster import Cluster
 from tests.fault.overload import Load, offer, records
 from tests.fault.round import Round, Shape, seed_of_this_run, stage_of
 from tests.support.deployment import Worker, merge, until
-from tests.support.memory import MemoryWatch
+from tests.support.memory import MemoryWatch, rss_bytes
 from tests.support.proxy import Mode
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
@@ -31,13 +31,13 @@ FACTOR = 10
 FACTOR_MIN = 8
 INDEX_DELAY_S = 0.15
 CAPACITY_S = 8.0
-SHAPE = Shape(tenants=6, partitions=4, encoders=1, deciders=1)
+SHAPE = Shape(tenants=24, partitions=4, encoders=1, deciders=1)
 MOVED = re.compile(r"gave up|assigned|lost")
 # Small bounds, so that a break of one of them shows soon. They add up to what the formula says all the same.
 VALUES: dict[str, Any] = {
-    "intake": {"bytes_max": 8_000_000, "fetchers": 4, "decode_memory_bytes": 600_000_000},
-    "encode": {"in_flight_items_max": 64, "in_flight_bytes_max": 40_000_000},
-    "decide": {"batch_items_max": 16, "window_rows_max": 64, "memory_entries_max": 2_000},
+    "intake": {"bytes_max": 8_000_000, "fetchers": 4, "decoders": 1, "decode_memory_bytes": 600_000_000},
+    "encode": {"in_flight_items_max": 64, "in_flight_bytes_max": 64_000_000},
+    "decide": {"batch_items_max": 16, "window_rows_max": 24, "memory_entries_max": 2_000},
     "ledger_index": {"batch_items_max": 64},
 }
 
@@ -104,6 +104,7 @@ def overload(cluster: Cluster, folder: Path, for_s: float, finished_within_s: fl
         def sent(count: int, before: int = this.sent) -> None:
             this.sent = before + count
 
+        at_rest = {name: rss_bytes(pid) // 1_000_000 for name, pid in pids().items()}
         begun, answered = time.monotonic(), this.answers.count
         with MemoryWatch(pids) as memory, Watchdog(settings, this.workers) as watchdog:
             reached = offer(producer, prepared, FACTOR * capacity, sent)
@@ -120,7 +121,7 @@ def overload(cluster: Cluster, folder: Path, for_s: float, finished_within_s: fl
         all_peaks = memory.peaks(memory.workers), memory.peaks(memory.decoders)
         this.note("overloaded", capacity=round(capacity, 1), offered=round(reached, 1), judged=round(judged, 1),
                   seconds=round(took_s), backlog=backlog, worked_off_s=round(lag_off_s), kinds=load.kinds)  # fmt: skip
-        this.note("memory", bounds_mb=bounds, peaks_mb=peaks[0], decoders_mb=peaks[1], afterwards_mb=all_peaks,
+        this.note("memory", bounds_mb=bounds, before_mb=at_rest, peaks_mb=peaks, afterwards_mb=all_peaks,
                   window_rows=watchdog.window_rows, in_flight_bytes=watchdog.in_flight_bytes)  # fmt: skip
         assert touched > 0, "no hit: the index was not slow"
         assert reached >= FACTOR_MIN * capacity
@@ -128,6 +129,8 @@ def overload(cluster: Cluster, folder: Path, for_s: float, finished_within_s: fl
         over = {n: (mb, bounds[n]) for n, mb in all_peaks[0].items() if mb > bounds[n]}
         over |= {f"{n}'s decoder": (mb, bounds["decoder"]) for n, mb in all_peaks[1].items() if mb > bounds["decoder"]}
         assert not over, f"over the bound (MB): {over}"
+        full = settings.encode.in_flight_bytes_max - settings.topics.message_bytes_max - settings.intake.bytes_max
+        assert watchdog.in_flight_bytes > full, "no hit: bytes were never the limit"
         assert watchdog.in_flight_bytes <= settings.encode.in_flight_bytes_max
         assert watchdog.window_rows <= settings.decide.window_rows_max * SHAPE.partitions
         assert not watchdog.not_live, watchdog.not_live[:5]

@@ -14,13 +14,14 @@ from dataclasses import replace
 import pytest
 
 from ops.capacity import MEMORY_ENTRY_BYTES, WINDOW_ROW_BYTES, memory_bound_bytes, worker_bound_bytes
+from ops.cli.main import main
 from schemas.events import UPLOAD_ID_CHARS_MAX, LedgerEntry, Verdict, VerdictKind
 from stream.config import IntakeSettings, Settings
 from stream.kafka import Record
 from stream.memory import Memory
 from stream.neighbours.protocol import Hit
 from stream.prepare import Preparer
-from stream.service import ALL_STAGES, Stage
+from stream.service import ALL_STAGES, Stage, parse_stages
 from stream.window import Window
 from tests.support.made import fingerprint, hit, random_vector
 
@@ -152,6 +153,18 @@ def test_a_structured_event_is_charged_with_its_record_and_its_bytes() -> None:
         assert preparer.submit(record).charged_bytes == len(value) + len(content)
     finally:
         preparer.close()
+
+
+def test_the_command_shows_the_sum(capsys: pytest.CaptureFixture[str]) -> None:
+    """`dejaview config --memory` ends with the bound of every stage. Break: leave the decoders out of the sum."""
+    assert main(["config", "--memory", "--intake.decoders", "3"]) == 0
+    last = capsys.readouterr().out.strip().splitlines()[-1].split()
+    settings = Settings(intake=IntakeSettings(decoders=3))
+    expected = [
+        memory_bound_bytes(settings, stages) // 1_000_000
+        for stages in map(parse_stages, (["encode"], ["decide"], ["index"]))
+    ]
+    assert last == ["sum", *map(str, [*expected, memory_bound_bytes(settings, ALL_STAGES) // 1_000_000])]
 
 
 def test_every_limit_is_in_the_formula() -> None:
