@@ -25,7 +25,7 @@ REFERENCES_PERCENT = 2
 # Besides, references come in bursts, at these shares of a load: as many uploads in a row as would take
 # BURST_REFERENCES x 4 MB if nothing held them back.
 BURSTS_AT = (0.2, 0.6)
-BURST_REFERENCES = 200
+BURST_REFERENCES = 150
 STEP_S = 0.05
 
 

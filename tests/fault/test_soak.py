@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.fault.cluster import Cluster
-from tests.fault.faults import FAULTS
-from tests.fault.round import Round, Shape, seed_of_this_run
+from tests.fault.faults import FAULTS, STAGES
+from tests.fault.round import READY_S, Round, Shape, seed_of_this_run
 from tests.support.deployment import SentUpload, until
 from tests.support.memory import MemoryWatch, Samples
 from tests.support.pictures import uploads
@@ -49,6 +49,18 @@ def wait_since(begun_s: float, for_s: float) -> None:
     until(lambda: time.monotonic() >= begun_s + for_s, for_s + 1)
 
 
+def strike(this: Round, fault: str) -> bool:
+    """One fault; False when it found nothing in flight at that moment, as the load is moderate."""
+    try:
+        FAULTS[fault](this, HOLD_S)
+    except AssertionError as error:
+        if "no hit" not in str(error):
+            raise
+        this.note("missed", fault=fault, why=str(error)[:200])
+        return False
+    return True
+
+
 def slopes(workers: Mapping[tuple[str, int], Samples], lived_s: float) -> dict[str, float]:
     """MB per minute of every process that lived long enough."""
     return {
@@ -66,40 +78,41 @@ def test_soak(cluster: Cluster, tmp_path: Path) -> None:
     seed = seed_of_this_run()
     rng = random.Random(seed)
     faults = [name for name in FAULTS if not name.startswith(ONCE)]
-    shape = Shape(uploads=int(RATE * SOAK_S), tenants=12, partitions=6, encoders=2, deciders=2)
+    shape = Shape(uploads=int(RATE * SOAK_S), tenants=12, partitions=6, deciders=1)
     with Round(cluster, tmp_path, "soak", seed, shape) as this:
         this.start()
-        steady = ["encode-steady", "decide-steady", "index-steady"]
-        for name in steady:
-            this.launch(name)
-        this.wait_ready(steady)
+        # No fault of a worker lands on these: they live long enough to have a slope.
+        steady = {f"{stage}-steady": this.deployment.start(f"{stage}-steady", stage) for stage in STAGES}
+        for worker in steady.values():
+            worker.wait_ready(READY_S)
         begun = time.monotonic()
         made = uploads(10 * shape.uploads, seed, shape.tenants, shape.partitions)
         this.send(made=until_then(made, RATE, SOAK_S), batch=15)
         done: list[str] = []
+        missed: list[str] = []
 
         def pids() -> dict[str, int]:
-            return {n: w.process.pid for n, w in this.workers.items() if w.process.poll() is None}
+            running = {**this.workers, **steady}
+            return {n: w.process.pid for n, w in running.items() if w.process.poll() is None}
 
         with MemoryWatch(pids, SAMPLED_EVERY_S) as memory:
             while time.monotonic() - begun < SOAK_S - FAULT_EVERY_S:
                 fault_s = time.monotonic()
-                # A fault needs something to land on: more uploads than answers.
                 fault = rng.choice(faults)
                 this.note("fault", fault=fault, answered=this.answers.count, sent=this.sent)
-                FAULTS[fault](this, HOLD_S)
+                (done if strike(this, fault) else missed).append(fault)
                 this.cluster.heal()
-                done.append(fault)
                 wait_since(fault_s, FAULT_EVERY_S)
             assert this._sender is not None
             this._sender.join()
             until(lambda: this.answers.count >= this.sent, FINISHED_WITHIN_S, this.tails)
         found = slopes(memory.workers, min(LIVED_MAX_S, LIVED_SHARE * SOAK_S))
-        this.note("soaked", seconds=round(time.monotonic() - begun), faults=done, mb_per_minute=found,
+        this.note("soaked", seconds=round(time.monotonic() - begun), faults=done, missed=missed, mb_per_minute=found,
                   peaks_mb=memory.peaks(memory.workers), decoders_mb=memory.peaks(memory.decoders))  # fmt: skip
         report = this.finish(FINISHED_WITHIN_S)
         assert report["kinds"]["unique"] > 0
         assert report["kinds"]["duplicate"] > 0
+        assert len(done) > len(missed), f"no hit: {missed} found nothing to land on"
         assert found, "no process lived long enough to have a slope"
         steep = {name: slope for name, slope in found.items() if slope > SLOPE_MAX_MB_PER_MINUTE}
         assert not steep, f"memory grows (MB per minute): {steep}"
