@@ -24,6 +24,7 @@ RATE = 15.0
 FAULT_EVERY_S = 40.0
 HOLD_S = 12.0
 FINISHED_WITHIN_S = 300.0
+HEALED_WITHIN_S = 120.0
 SAMPLED_EVERY_S = 2.0
 # A slope says nothing before caches, windows and memories have filled: of the processes that lived this share of the
 # soak (10 minutes at most), the second half of their lives counts.
@@ -46,7 +47,16 @@ def until_then(made: Iterator[SentUpload], rate: float, for_s: float) -> Iterato
 
 def wait_since(begun_s: float, for_s: float) -> None:
     """Until so much time has passed since then."""
-    until(lambda: time.monotonic() >= begun_s + for_s, for_s + 1)
+    time.sleep(max(0.0, begun_s + for_s - time.monotonic()))
+
+
+def caught_up(this: Round) -> float:
+    """Seconds until all that was sent before a fault was healed is answered: the next one meets whole workers."""
+    healed_s, sent = time.monotonic(), this.sent
+    until(
+        lambda: this.answers.count >= sent, HEALED_WITHIN_S, lambda: f"{this.answers.count} of {sent}; {this.tails()}"
+    )
+    return round(time.monotonic() - healed_s, 1)
 
 
 def strike(this: Round, fault: str) -> bool:
@@ -90,6 +100,7 @@ def test_soak(cluster: Cluster, tmp_path: Path) -> None:
         this.send(made=until_then(made, RATE, SOAK_S), batch=15)
         done: list[str] = []
         missed: list[str] = []
+        healed_s: list[float] = []
 
         def pids() -> dict[str, int]:
             running = {**this.workers, **steady}
@@ -102,12 +113,14 @@ def test_soak(cluster: Cluster, tmp_path: Path) -> None:
                 this.note("fault", fault=fault, answered=this.answers.count, sent=this.sent)
                 (done if strike(this, fault) else missed).append(fault)
                 this.cluster.heal()
+                healed_s.append(caught_up(this))
                 wait_since(fault_s, FAULT_EVERY_S)
             assert this._sender is not None
             this._sender.join()
             until(lambda: this.answers.count >= this.sent, FINISHED_WITHIN_S, this.tails)
         found = slopes(memory.workers, min(LIVED_MAX_S, LIVED_SHARE * SOAK_S))
-        this.note("soaked", seconds=round(time.monotonic() - begun), faults=done, missed=missed, mb_per_minute=found,
+        this.note("soaked", seconds=round(time.monotonic() - begun), faults=done, missed=missed,
+                  healed_s=healed_s, mb_per_minute=found,
                   peaks_mb=memory.peaks(memory.workers), decoders_mb=memory.peaks(memory.decoders))  # fmt: skip
         report = this.finish(FINISHED_WITHIN_S)
         assert report["kinds"]["unique"] > 0
