@@ -53,13 +53,13 @@ class Load:
             file.write_bytes(data)
         self.kinds = {"small": 0, "photograph": 0, "reference": 0}
 
-    def uploads(self, count: int) -> Iterator[SentUpload]:
-        """So many more, in random order."""
+    def uploads(self, count: int, *, bursts: bool) -> Iterator[SentUpload]:
+        """So many more, in random order; with bursts of references in between."""
         self._seed += 1
-        bursts = [int(share * count) for share in BURSTS_AT] if count > 2 * BURST_REFERENCES else []
+        begins = [int(share * count) for share in BURSTS_AT] if bursts else []
         for n, small in enumerate(uploads(count, self._seed, self._tenants, self._partitions)):
             draw = self._rng.randrange(100)
-            if any(begin <= n < begin + BURST_REFERENCES for begin in bursts):
+            if any(begin <= n < begin + BURST_REFERENCES for begin in begins):
                 draw = PHOTOGRAPHS_PERCENT
             chosen = self._rng.randrange(PHOTOGRAPHS)
             upload_id = f"{small.upload_id}-large"

@@ -95,7 +95,7 @@ def overload(cluster: Cluster, folder: Path, for_s: float, finished_within_s: fl
         cluster.proxies["milvus"].delay_s = INDEX_DELAY_S
         cluster.proxies["milvus"].mode = Mode.DELAY
         capacity = measure_capacity(this, producer, load)
-        prepared = records(settings.topics.uploads, load.uploads(int(FACTOR * capacity * for_s)))
+        prepared = records(settings.topics.uploads, load.uploads(int(FACTOR * capacity * for_s), bursts=True))
         logs = {name: len(worker.log.read_text()) for name, worker in this.workers.items()}
 
         def pids() -> dict[str, int]:
@@ -148,7 +148,7 @@ def bounded(this: Round, memory: MemoryWatch, watchdog: Watchdog, bounds: Mappin
 
 def measure_capacity(this: Round, producer: LogProducer, load: Load) -> float:
     """Answers per second with a backlog and a slow index."""
-    prepared = records(this.deployment.settings.topics.uploads, load.uploads(400))
+    prepared = records(this.deployment.settings.topics.uploads, load.uploads(400, bursts=False))
     producer.produce(prepared)
     producer.flush()
     this.sent += len(prepared)
