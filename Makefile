@@ -56,6 +56,10 @@ fuzz: $(DEV)/.stamp ## fuzz the event parser and the decoder, SECONDS each (60),
 	$(PY) -c 'import atheris' 2>/dev/null || .ci/install $(PYTHON) $(DEV) -e '.[dev,fuzz]'
 	$(PY) -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
+soak: $(DEV)/.stamp ## an hour (FAULT_SOAK_S seconds) of load and random faults; is anything lost, does memory grow?
+	$(PY) -m ops.local.prepare
+	$(PY) -m pytest -m fault tests/fault/test_soak.py -s
+
 lint: $(DEV)/.stamp ## ruff: rules and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .

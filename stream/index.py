@@ -1,9 +1,9 @@
 """INDEX: ledger in, rows and links in the index out.
 
-    poll -> 1 does the index still hold what it held? -> 2 insert rows -> 3 append links -> 4 commit offsets (for display)
+    poll -> 1 does the index still hold what it held? -> 2 insert rows -> 3 append links -> 4 commit offsets (display)
 
-`ARCHITECTURE.md` has the same numbers with "what if step n fails". Where it goes on is the chain's end in the index itself. What a crash repeats is inserted again
-under the same row id, which readers join.
+`ARCHITECTURE.md` has the same numbers with "what if step n fails". Where the stage goes on is the chain's end in the
+index itself. What a crash repeats is inserted again under the same row id, which readers join.
 """
 
 from __future__ import annotations

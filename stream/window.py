@@ -15,7 +15,12 @@ import numpy as np
 from schemas.events import EMBEDDING_SIZE, Vector
 from stream.neighbours.protocol import Hit
 
-_FIRST_ROWS = 64
+# A tenant's first row brings room for so many: most tenants of a window have few rows, each costs 1 kB of vector.
+_FIRST_ROWS = 2
+# Room beyond this multiple of a tenant's rows is given back: thousands of tenants may have had their peaks one
+# after another, and the bound is one for all of them (`ops/capacity.py`).
+_ROOM_SHARE_MAX = 2
+_ROWS_TRIMMED_MIN = 64
 
 
 class TenantRows:
@@ -45,6 +50,8 @@ class TenantRows:
         self._start += 1
         if self._ids.get(hit.row_id) is hit:
             del self._ids[hit.row_id]
+        if len(self._vectors) >= _ROWS_TRIMMED_MIN and len(self._vectors) > _ROOM_SHARE_MAX * len(self):
+            self._make_room()
 
     def nearest(self, vectors: Vector, biases: Vector, row_ids: list[str], rows_max: int) -> list[list[Hit]]:
         """For each of float32 [N, 256] the rows of highest score, and the one with its own id."""
@@ -63,8 +70,9 @@ class TenantRows:
         return found
 
     def _make_room(self) -> None:
+        """Move the rows to arrays of half as many again; those that were dropped are let go."""
         used = slice(self._start, len(self._hits))
-        size = max(_FIRST_ROWS, 2 * len(self))
+        size = max(_FIRST_ROWS, len(self) + len(self) // 2 + 1)
         vectors = np.empty((size, EMBEDDING_SIZE), dtype=np.float32)
         biases = np.empty(size, dtype=np.float32)
         vectors[: len(self)] = self._vectors[used]

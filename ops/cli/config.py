@@ -17,6 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("config", help="show the effective settings and where they come from")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="name, value and origin as JSON")
+    form.add_argument("--memory", action="store_true", help="what a worker of each stage can take at most, in MB")
     form.add_argument("--markdown", action="store_true", help="all settings with their defaults, for the README")
     add_settings_options(parser)
     parser.set_defaults(func=run)
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(effective(loaded), indent=2, ensure_ascii=False))
         return 0
-    console().print(_table(loaded))
+    console().print(_memory(loaded) if args.memory else _table(loaded))
     return 0
 
 
@@ -52,6 +53,21 @@ def markdown() -> str:
         parts = (f"`{field.name}`", f"`{default}`" if default else "", meaning)
         lines.append("| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |")
     return "\n".join(lines)
+
+
+def _memory(loaded: Loaded) -> Table:
+    """The formula of ARCHITECTURE.md, "Memory", for a worker that may own every partition."""
+    # Here: it imports OpenVINO and pymilvus, and the other forms answer without.
+    from ops.capacity import memory_parts  # noqa: PLC0415
+    from stream.service import ALL_STAGES  # noqa: PLC0415
+
+    chosen = {**{stage.value: [stage] for stage in ALL_STAGES}, "all": list(ALL_STAGES)}
+    parts = {name: memory_parts(loaded.settings, stages) for name, stages in chosen.items()}
+    table = Table("MB", *chosen, box=None, pad_edge=False)
+    for part in parts["all"]:
+        table.add_row(part, *(str(own[part] // 1_000_000) if part in own else "" for own in parts.values()))
+    table.add_row("sum", *(str(sum(own.values()) // 1_000_000) for own in parts.values()), style="bold")
+    return table
 
 
 def _table(loaded: Loaded) -> Table:

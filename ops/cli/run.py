@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dejaview")
 
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `run`."""
@@ -47,6 +49,9 @@ def run(args: argparse.Namespace) -> int:
         service.wait()
     finally:
         drained = service.close()
+        # While the interpreter takes itself down its handlers are gone: one more signal would be the exit code.
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
     return _result(service, drained=drained)
 
 
@@ -78,5 +83,5 @@ def _stop_on_signals(service: Service) -> None:
         service.stop.set()
 
     threading.Thread(target=stop, name="signals", daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         signal.signal(number, lambda received, _frame: signals.put(received))

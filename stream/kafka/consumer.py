@@ -17,6 +17,9 @@ from stream.kafka.records import Record, committable, record_of
 log = logging.getLogger("dejaview.kafka")
 
 _ASK_TIMEOUT_S = 1.0
+# What a consumer buffers at most, and what one answer to a fetch may bring on top of that.
+QUEUED_BYTES_MAX = 64 * 1024 * 1024
+FETCH_BYTES_MAX = 50 * 1024 * 1024
 
 
 class Assignment(Protocol):
@@ -65,7 +68,8 @@ class GroupConsumer:
             "session.timeout.ms": int(settings.kafka.session_timeout_s * 1000),
             "receive.message.max.bytes": settings.topics.message_bytes_max + 100_000_000,
             "fetch.message.max.bytes": 4_000_000,
-            "queued.max.messages.kbytes": 65_536,
+            "fetch.max.bytes": FETCH_BYTES_MAX,
+            "queued.max.messages.kbytes": QUEUED_BYTES_MAX // 1024,
             "fetch.queue.backoff.ms": 20,
             "fetch.wait.max.ms": 100,
         }

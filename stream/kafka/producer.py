@@ -108,6 +108,9 @@ class LogProducer:
     def abort(self) -> None:
         with translated("aborting a transaction"):
             self._producer.abort_transaction(self._timeout_s)
+        # What the abort purged is reported from here on; a report taken in by the next flush would fail that batch.
+        self._producer.flush(0)
+        self._failed = None
 
     def purge(self) -> None:
         """Forget what was not delivered."""

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from stream.config import Settings
 from stream.errors import StageStopped
 from stream.kafka.client import configuration, option_errors, translate, translated
+from stream.kafka.consumer import FETCH_BYTES_MAX, QUEUED_BYTES_MAX
 from stream.kafka.records import Record, record_of
 
 log = logging.getLogger("dejaview.kafka")
@@ -25,6 +26,8 @@ class LogReader:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
+            "fetch.max.bytes": FETCH_BYTES_MAX,
+            "queued.max.messages.kbytes": QUEUED_BYTES_MAX // 1024,
             "fetch.wait.max.ms": 50,
             "fetch.queue.backoff.ms": 20,
         }

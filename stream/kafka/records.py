@@ -66,8 +66,8 @@ def record_of(message: Message) -> Record:
 def _headers(message: Message) -> Headers:
     """librdkafka's headers: a list of pairs, a value may be missing.
 
-    Other clients can write names that are not UTF-8, for which confluent-kafka returns a list with holes and an exception
-    set. Called through `methodcaller` Python notices (SystemError); a plain call is specialised after a few rounds and
+    Other clients can write names that are not UTF-8, for which confluent-kafka returns a list with holes and an
+    exception set. Called through `methodcaller` Python notices (SystemError); a plain call is specialised after a few rounds and
     hands the holes on, which ends the process. Such a record counts as one without headers.
     """
     try:

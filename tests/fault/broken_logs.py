@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream.kafka import LogReader, Record
 from tests.fault.cluster import Cluster
-from tests.fault.round import Round, Shape, rule_of, seed_of_this_run
+from tests.fault.round import THRESHOLDS, Round, Shape, rule_at, seed_of_this_run
 from tests.support.deployment import Worker, until
 from tests.support.offline import disagreement, judge_log
 from tests.support.pictures import uploads
@@ -95,7 +95,7 @@ def create_anew(this: Round, topic: str) -> None:
 
 def wrong_verdicts(this: Round, fingerprints: Sequence[Record]) -> tuple[list[str], list[str]]:
     """Verdicts that the offline judge does not give over these fingerprints, and those of other fingerprints."""
-    answers = judge_log(fingerprints, rule_of)
+    answers = judge_log(fingerprints, rule_at(THRESHOLDS))
     given = {v.trace.source.key: v for v in this.deployment.verdicts() if v.trace}
     wrong = [w for key, v in given.items() if key in answers and (w := disagreement(answers[key], v))]
     return wrong, [key for key in given if key not in answers]

@@ -18,8 +18,9 @@ import sys
 import time
 from dataclasses import dataclass
 
+from tests.support.breaks import BREAKS
 from tests.support.deployment import ROOT
-from tests.support.sabotage import BREAK, BREAKS
+from tests.support.sabotage import BREAK
 
 _ROUND = "tests/fault/test_rounds.py::test_every_fault"
 _STEP = "tests/fault/test_steps.py::test_a_crash_at_a_step_changes_nothing"

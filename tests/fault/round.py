@@ -90,6 +90,8 @@ class Answers:
     deployment: Deployment
     count: int = 0
     newest_s: float = 0.0
+    # When answers came (monotonic), one time for all that came together.
+    times_s: list[float] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -121,6 +123,8 @@ class Answers:
                 if message.error() is None:
                     self.count += 1
                     self.newest_s = time.monotonic()
+            if self.newest_s and (not self.times_s or self.newest_s > self.times_s[-1]):
+                self.times_s.append(self.newest_s)
         consumer.close()
 
 
@@ -193,7 +197,7 @@ class Round:
 
     # -- load
 
-    def send(self, backlog: int = 250) -> None:
+    def flow(self, backlog: int = 250) -> None:
         """Send the shape's uploads, so that about `backlog` of them are unanswered until the last is sent."""
         shape = self.shape
         made = uploads(shape.uploads, self.seed, shape.tenants, shape.partitions)
@@ -205,17 +209,43 @@ class Round:
                     if self._ended.wait(0.05):
                         return
 
+        self._send_in_background(run)
+
+    def send(self, spread_s: float = 0.0, made: Iterator[SentUpload] | None = None, batch: int | None = None) -> None:
+        """Send the shape's uploads: half at once, the rest spread over this time.
+
+        Args:
+            made: other uploads than those of `tests.support.pictures`; an iterator that waits sets the pace itself.
+            batch: how many are sent together; a fortieth of the shape's if not set.
+        """
+        shape = self.shape
+        made = made or uploads(shape.uploads, self.seed, shape.tenants, shape.partitions)
+        size = batch or max(1, shape.uploads // 40)
+
+        def run() -> None:
+            taken = 0
+            while waiting := list(islice(made, size)):
+                self._send_surely(waiting)
+                taken += len(waiting)
+                if taken > shape.uploads // 2 and self._ended.wait(spread_s / 20):
+                    return
+
+        self._send_in_background(run)
+
+    def _send_in_background(self, run: Callable[[], None]) -> None:
         self._sender = threading.Thread(target=run, daemon=True)
         self._sender.start()
 
     def _send_surely(self, batch: Sequence[SentUpload]) -> None:
         """Send until the broker has all; what arrived twice is the sender's repeat, and judged as one."""
+        sure = True
         while not self._ended.is_set():
             try:
                 self.deployment.send(batch)
-                self.sent = self.deployment.arrived()
+                self.sent = self.sent + len(batch) if sure else self.deployment.arrived()
             except BrokerUnavailable as error:
                 self.note("sent again", why=str(error))
+                sure = False
             else:
                 return
 
@@ -253,12 +283,12 @@ class Round:
         )
 
     @contextmanager
-    def felt(self, metric: str) -> Iterator[None]:
+    def felt(self, *metrics: str) -> Iterator[None]:
         """Around a fault of a server: some worker must have counted it."""
-        before = self.errors(metric)
+        before = sum(map(self.errors, metrics))
         yield
-        until(lambda: self.errors(metric) > before, FELT_S, lambda: f"no hit: {metric} has not risen")
-        self.note("felt", metric=metric, before=before, after=self.errors(metric))
+        until(lambda: sum(map(self.errors, metrics)) > before, FELT_S, lambda: f"no hit: none of {metrics} has risen")
+        self.note("felt", metrics=metrics, before=before, after=sum(map(self.errors, metrics)))
 
     # -- the proof
 
@@ -286,7 +316,7 @@ class Round:
         """Everything is answered within the bound; the verifier finds nothing; verdicts are the offline judge's."""
         self.wait_all(healed_within_s)
         report = self.verify(late_s)
-        self.compare(rule_at(thresholds))
+        self.compare(thresholds)
         self.note("proved", **{name: report[name] for name in ("uploads", "verdicts", "dead_letters", "kinds")})
         return report
 
@@ -306,9 +336,9 @@ class Round:
         found: dict[str, Any] = json.loads(report.read_text())
         return found
 
-    def compare(self, rules: Rules) -> None:
+    def compare(self, thresholds: Mapping[str, float] = THRESHOLDS) -> None:
         """R2: every verdict is what the offline judge says over the same fingerprints."""
-        answers = self.deployment.offline(rules)
+        answers = self.deployment.offline(rule_at(thresholds))
         verdicts, letters = self.deployment.verdicts(), self.deployment.dead_letters()
         wrong = [w for v in verdicts if v.trace and (w := disagreement(answers[v.trace.source.key], v))]
         wrong += [f"{d.source.key}: {d.reason}" for d in letters if answers[d.source.key].reason != d.reason]

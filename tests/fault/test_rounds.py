@@ -31,7 +31,7 @@ def prove(cluster: Cluster, folder: Path, name: str, seed: int, shape: Shape, fa
     # Small batches: the deciders always have something in their hands.
     with Round(cluster, folder, name, seed, shape, decide={"batch_items_max": 8}) as this:
         this.start("encode", "index")
-        this.send()
+        this.flow()
         this.start("decide")
         for n, fault in enumerate(faults):
             this.wait_answered(min(0.85, 0.05 + 0.6 * n / len(faults)))

@@ -1,0 +1,78 @@
+"""A batch's delivery reports are its own: an aborted batch never fails the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from stream.config import Settings
+from stream.errors import BrokerUnavailable
+from stream.kafka import LogProducer, Outgoing
+
+Report = Callable[[KafkaError | None, Any], None]
+
+
+class Delivered:
+    """The message of a delivery report."""
+
+    def offset(self) -> int:
+        return 7
+
+    def partition(self) -> int:
+        return 0
+
+
+class FakeProducer:
+    """librdkafka's order of things: what an abort purges is reported when the application serves its queue."""
+
+    def __init__(self, _configuration: dict[str, Any]) -> None:
+        self.waiting: list[Report] = []
+        self.due: list[tuple[Report, KafkaError | None]] = []
+        self.away = False
+
+    def init_transactions(self, _timeout_s: float) -> None:
+        """Nothing to settle."""
+
+    def begin_transaction(self) -> None:
+        """Always possible."""
+
+    def produce(self, _topic: str, *, on_delivery: Report, **_named: Any) -> None:
+        self.waiting.append(on_delivery)
+
+    def flush(self, _timeout_s: float) -> int:
+        if not self.away:
+            self.due += [(report, None) for report in self.waiting]
+            self.waiting = []
+        served, self.due = self.due, []
+        for report, error in served:
+            report(error, Delivered())
+        return len(self.waiting)
+
+    def abort_transaction(self, _timeout_s: float) -> None:
+        self.due += [(report, KafkaError(KafkaError._PURGE_QUEUE)) for report in self.waiting]
+        self.waiting = []
+
+
+def test_what_an_abort_purged_does_not_fail_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that was not delivered is aborted; the next one goes through at once.
+
+    Break: `abort` without serving the reports: the next flush raises "Purged in queue".
+    """
+    monkeypatch.setattr("stream.kafka.producer.Producer", FakeProducer)
+    producer = LogProducer(Settings(), "transactional")
+    fake: Any = producer._producer
+    fake.away = True
+    producer.begin()
+    producer.produce([Outgoing("verdicts", b"1")])
+    with pytest.raises(BrokerUnavailable, match="not acknowledged"):
+        producer.flush()
+    producer.abort()
+    fake.away = False
+    record = Outgoing("verdicts", b"2")
+    producer.begin()
+    producer.produce([record])
+    producer.flush()
+    assert record.offset == 7
