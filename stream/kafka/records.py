@@ -67,8 +67,8 @@ def _headers(message: Message) -> Headers:
     """librdkafka's headers: a list of pairs, a value may be missing.
 
     Other clients can write names that are not UTF-8, for which confluent-kafka returns a list with holes and an
-    exception set. Called through `methodcaller` Python notices (SystemError); a plain call is specialised after a few rounds and
-    hands the holes on, which ends the process. Such a record counts as one without headers.
+    exception set. Called through `methodcaller` Python notices (SystemError); a plain call is specialised after a few
+    rounds and hands the holes on, which ends the process. Such a record counts as one without headers.
     """
     try:
         raw: Any = _CHECKED_HEADERS(message)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import gc
 import hashlib
-import json
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +11,10 @@ from dataclasses import replace
 
 import pytest
 
-from ops.capacity import MEMORY_ENTRY_BYTES, WINDOW_ROW_BYTES, memory_bound_bytes, worker_bound_bytes
-from ops.cli.main import main
+from ops.capacity import MEMORY_ENTRY_BYTES, WINDOW_ROW_BYTES
 from schemas.events import UPLOAD_ID_CHARS_MAX, LedgerEntry, Verdict, VerdictKind
-from stream.config import IntakeSettings, Settings
-from stream.kafka import Record
 from stream.memory import Memory
 from stream.neighbours.protocol import Hit
-from stream.prepare import Preparer
-from stream.service import ALL_STAGES, Stage, parse_stages
 from stream.window import Window
 from tests.support.made import fingerprint, hit, random_vector
 
@@ -132,55 +125,3 @@ def test_a_memory_entry_takes_no_more_than_the_formula_says() -> None:
             memory.add(entry, n)
     assert len(memory) == ROWS
     assert used.byte_count / ROWS <= MEMORY_ENTRY_BYTES <= SLACK_MAX * used.byte_count / ROWS
-
-
-def test_a_structured_event_is_charged_with_its_record_and_its_bytes() -> None:
-    """R8: the picture inside a JSON record is a second copy, and counts. Break: charge the record alone."""
-    content = b"no picture" * 100
-    event = {
-        "specversion": "1.0",
-        "type": "t",
-        "source": "/s",
-        "id": "u",
-        "tenant": "t",
-        "datacontenttype": "image/jpeg",
-        "data_base64": base64.b64encode(content).decode(),
-    }
-    value = json.dumps(event).encode()
-    record = Record("uploads", 0, 0, 0, [("content-type", b"application/cloudevents+json")], value)
-    preparer = Preparer(IntakeSettings(decoders=1), "topic", None)
-    try:
-        assert preparer.submit(record).charged_bytes == len(value) + len(content)
-    finally:
-        preparer.close()
-
-
-def test_the_command_shows_the_sum(capsys: pytest.CaptureFixture[str]) -> None:
-    """`dejaview config --memory` ends with the bound of every stage. Break: leave the decoders out of the sum."""
-    assert main(["config", "--memory", "--intake.decoders", "3"]) == 0
-    last = capsys.readouterr().out.strip().splitlines()[-1].split()
-    settings = Settings(intake=IntakeSettings(decoders=3))
-    expected = [
-        memory_bound_bytes(settings, stages) // 1_000_000
-        for stages in map(parse_stages, (["encode"], ["decide"], ["index"]))
-    ]
-    assert last == ["sum", *map(str, [*expected, memory_bound_bytes(settings, ALL_STAGES) // 1_000_000])]
-
-
-def test_every_limit_is_in_the_formula() -> None:
-    """A larger limit is a larger bound; a stage that does not run costs nothing. Break: drop a part of the sum."""
-    settings = Settings()
-    bound = memory_bound_bytes(settings, ALL_STAGES)
-    larger = {
-        "encode": {"in_flight_bytes_max": 512_000_000, "in_flight_items_max": 512, "batch_items_max": 64},
-        "decide": {"window_rows_max": 60_000, "memory_entries_max": 300_000, "batch_items_max": 512},
-        "ledger_index": {"batch_items_max": 1_024},
-        "intake": {"decoders": 3, "decode_memory_bytes": 2_000_000_000, "fetchers": 9, "bytes_max": 30_000_000},
-        "topics": {"partitions": 13},
-    }
-    for section, values in larger.items():
-        for name, value in values.items():
-            changed = getattr(settings, section).model_copy(update={name: value})
-            assert memory_bound_bytes(settings.model_copy(update={section: changed}), ALL_STAGES) > bound, name
-    assert sum(worker_bound_bytes(settings, [stage]) for stage in Stage) > worker_bound_bytes(settings, ALL_STAGES)
-    assert memory_bound_bytes(settings, [Stage.DECIDE], partitions=1) < memory_bound_bytes(settings, [Stage.DECIDE])
