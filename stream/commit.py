@@ -19,7 +19,7 @@ from typing import Any, Literal
 from schemas.cloudevents import dead_letter_headers, verdict_headers
 from schemas.events import LedgerEntry, VerdictKind
 from stream.config import TopicSettings
-from stream.errors import BatchAborted, DejaviewError, LedgerGap, StageStopped
+from stream.errors import BatchAborted, DejaviewError, LedgerGap, ProducerBroken, StageStopped
 from stream.judge import Outcome
 from stream.kafka import GroupConsumer, LogProducer, Outgoing
 
@@ -95,6 +95,9 @@ class Committer:
             with suppress(DejaviewError):
                 self._producer.abort()
             raise
+        except ProducerBroken as error:
+            # It cannot even abort: a new producer of the same name settles what is open.
+            raise OutcomeUnknown(str(error)) from error
         except DejaviewError:
             self._abort()
             raise

@@ -11,8 +11,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from stream.config import Settings
 from stream.errors import BrokerUnavailable, DejaviewError
 from stream.kafka.client import configuration, option_errors, translate, translated
+from stream.kafka.deadline import within
 from stream.kafka.records import Outgoing, committable
 
+# Beyond a call's own limit, before it is left behind.
+_GRACE_S = 2.0
 _DROPPED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001
 
 
@@ -21,6 +24,8 @@ class LogProducer:
 
     def __init__(self, settings: Settings, transactional_id: str | None = None) -> None:
         self._timeout_s = settings.kafka.request_timeout_s
+        # After that the broker has given the transaction up: waiting longer is for nothing.
+        self._transaction_s = settings.kafka.transaction_timeout_s
         own: dict[str, Any] = {
             "enable.idempotence": True,
             "linger.ms": 0,
@@ -38,8 +43,7 @@ class LogProducer:
         # Where records went in this transaction: when it fails, they are dropped together.
         self._touched: dict[str, None] | None = None if transactional_id is None else {}
         if transactional_id is not None:
-            with translated(f"starting transactional id {transactional_id}"):
-                self._producer.init_transactions(self._timeout_s)
+            self._transact(f"starting transactional id {transactional_id}", "init_transactions", self._timeout_s)
 
     def begin(self) -> None:
         with translated("beginning a transaction"):
@@ -92,8 +96,8 @@ class LogProducer:
 
     def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: Any, topic_id: str | None) -> None:
         positions = committable(topic, offsets, topic_id)
-        with translated("sending offsets to the transaction"):
-            self._producer.send_offsets_to_transaction(positions, group_metadata, self._timeout_s)
+        doing = "sending offsets to the transaction"
+        self._transact(doing, "send_offsets_to_transaction", self._transaction_s, positions, group_metadata)
 
     def commit(self) -> None:
         """Commit the transaction.
@@ -102,12 +106,10 @@ class LogProducer:
             BatchAborted: it must be aborted.
             BrokerUnavailable: nobody knows; the ledger does.
         """
-        with translated("committing a transaction"):
-            self._producer.commit_transaction(self._timeout_s)
+        self._transact("committing a transaction", "commit_transaction", self._transaction_s)
 
     def abort(self) -> None:
-        with translated("aborting a transaction"):
-            self._producer.abort_transaction(self._timeout_s)
+        self._transact("aborting a transaction", "abort_transaction", self._transaction_s)
         # What the abort purged is reported from here on; a report taken in by the next flush would fail that batch.
         self._producer.flush(0)
         self._failed = None
@@ -119,6 +121,12 @@ class LogProducer:
             self._producer.flush(0)
         self._failed = None
 
+    def _transact(self, doing: str, name: str, limit_s: float, *arguments: Any) -> None:
+        """One of librdkafka's transactional calls; its last argument is its limit in seconds."""
+        call = partial(getattr(self._producer, name), *arguments, limit_s)
+        with translated(doing):
+            within(limit_s + _GRACE_S, doing, call)
+
     def _explained(self, error: KafkaError, topic: str) -> DejaviewError:
         """Why a record was not delivered.
 
@@ -127,11 +135,12 @@ class LogProducer:
         """
         if self._touched is None or error.code() not in _DROPPED:
             return translate(error, f"producing to {topic}")
+        doing = f"producing to {', '.join(self._touched)} in one transaction"
         try:
-            self._producer.commit_transaction(self._timeout_s)
-        except KafkaException as exception:
-            error = exception.args[0]
-        return translate(error, f"producing to {', '.join(self._touched)} in one transaction")
+            self._transact(doing, "commit_transaction", self._transaction_s)
+        except DejaviewError as reason:
+            return reason
+        return translate(error, doing)
 
     def _delivered(self, record: Outgoing, error: KafkaError | None, message: Message) -> None:
         if error is not None:

@@ -47,7 +47,7 @@ class Topic:
 
 def committable(topic: str, offsets: Mapping[int, int], topic_id: str | None) -> list[TopicPartition]:
     """Offsets to commit, each with the id of the topic that it belongs to."""
-    return [TopicPartition(topic, partition, offset, metadata=topic_id) for partition, offset in offsets.items()]
+    return [TopicPartition(topic, partition, offset, topic_id or "") for partition, offset in offsets.items()]
 
 
 def record_of(message: Message) -> Record:

@@ -25,7 +25,18 @@ from tests.support.sabotage import BREAK
 _ROUND = "tests/fault/test_rounds.py::test_every_fault"
 _STEP = "tests/fault/test_steps.py::test_a_crash_at_a_step_changes_nothing"
 _SWARM = "tests/fault/test_swarm.py::test_groups_interleaved_over_tenants"
+_AWAY = "tests/fault/test_index_faults.py::test_an_index_that_does_not_answer"
+_LOST = "tests/fault/test_index_losses.py::test_an_index_that_lost_something"
+_OLD_TOPIC = "tests/fault/test_logs.py::test_an_offset_of_the_old_topic_is_not_one_of_the_new"
+_ANEW = "tests/fault/test_logs.py::test_a_topic_created_anew_under_the_workers_stops_them"
+_POISON = "tests/service/test_poison.py::test_poison_of_every_kind_is_last_and_the_partition_goes_on"
+_HANGS = "tests/service/test_poison.py::test_a_decoder_that_hangs"
+_OVERLOAD = "tests/fault/test_overload.py::test_overload_with_a_slow_index"
+_HUNG = "tests/fault/test_shutdown.py::test_shutdown_while_a_server_hangs"
+_SIGNALS = "tests/fault/test_shutdown.py::test_more_signals_during_the_drain"
+_HELD = "tests/fault/test_held_back.py::test_a_dead_decider_holds_readers_back_for_a_bounded_time"
 _TENANTS = "tests/service/test_main_path.py::test_tenants_do_not_see_each_other"
+_DIFFER = r"differ from the offline judge"
 _FAILED = 1
 
 
@@ -40,12 +51,22 @@ class Mutation:
 
 
 TABLE = (
-    Mutation("R1", "encode-commits-what-it-took", f"{_ROUND}[kill-encode]", r"lost|of 1200"),
+    Mutation("R1", "encode-commits-what-it-took", f"{_ROUND}[kill-encode]", r"lost: \d+|\d+ of 12\d\d"),
+    Mutation("R1", "offsets-without-a-topic", f"{_OLD_TOPIC}[decide-fingerprints]", r"^E  .*"),
     Mutation("R2", "offsets-outside-the-transaction", f"{_STEP}[commit.6]", r"duplicated: \d+"),
-    Mutation("R2", "forgetful-restore", f"{_STEP}[commit.7]", r"contradictory: \d+|differ from the offline judge"),
-    Mutation("R3", "no-window", f"{_SWARM}[calm]", r"differ from the offline judge|'unique': \d+"),
-    Mutation("R3", "trust-the-index", f"{_SWARM}[calm]", r"differ from the offline judge|'unique': \d+"),
+    Mutation("R2", "forgetful-restore", f"{_STEP}[commit.7]", rf"contradictory: \d+|{_DIFFER}"),
+    Mutation("R3", "no-window", f"{_SWARM}[calm]", rf"{_DIFFER}|'unique': \d+"),
+    Mutation("R3", "trust-the-index", f"{_SWARM}[calm]", rf"{_DIFFER}|'unique': \d+"),
+    Mutation("R3", "any-ledger-offset", f"{_ANEW}[ledger]", r"^E  .*"),
+    Mutation("R4", "fail-open", f"{_AWAY}[stopped-12.0]", r"^E  .*"),
+    Mutation("R4", "ignore-fall-back", f"{_LOST}[dropped-without-index-stage]", _DIFFER),
+    Mutation("R5", "raise-on-a-bad-event", _POISON, r"^E  .*"),
+    Mutation("R6", "no-limits-around-the-decoder", _HANGS, r"^E  .*"),
     Mutation("R7", "connect-anywhere", "tests/unit/test_intake_https.py", r"DID NOT RAISE ItemError"),
+    Mutation("R8", "take-without-end", _OVERLOAD, r"^E  .*"),
+    Mutation("R9", "wait-for-ever", _HUNG, r"^E  .*"),
+    Mutation("R9", "second-signal-kills", _SIGNALS, r"^E  .*"),
+    Mutation("R9", "long-transactions", f"{_HELD}[KILL]", r"^E  .*"),
     Mutation("R10", "swap-colours", "tests/unit/test_models_encoder.py", r"does not reproduce the golden vectors"),
     Mutation("R11", "no-tenant-filter", _TENANTS, r"Counter\(\{'duplicate': [67]\}\)"),
 )
@@ -68,10 +89,10 @@ def verdict_on(mutation: Mutation) -> tuple[bool, str]:
         return False, "SURVIVED: the test passed"
     if status != _FAILED:
         return False, f"NOT RUN: {said.strip().splitlines()[-1]}"
-    shown = re.search(mutation.says, said)
+    shown = re.search(mutation.says, said, re.MULTILINE)
     if shown is None:
         return False, f"failed for another reason: {[line for line in said.splitlines() if line.startswith('E  ')][:3]}"
-    return True, f"killed: {shown.group()}"
+    return True, f"killed: {shown.group()[:120]}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
 
 from stream.config import Settings
-from stream.errors import BrokerUnavailable
+from stream.errors import BrokerUnavailable, ProducerBroken
 from stream.kafka import LogProducer, Outgoing
 
 Report = Callable[[KafkaError | None, Any], None]
@@ -76,3 +77,26 @@ def test_what_an_abort_purged_does_not_fail_the_next_batch(monkeypatch: pytest.M
     producer.produce([record])
     producer.flush()
     assert record.offset == 7
+
+
+def test_a_call_that_does_not_come_back_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka overruns its limits when the broker was away: the stage goes on with a new producer, within bounds.
+
+    Break: call `send_offsets_to_transaction` in the loop's own thread.
+    """
+    back = Event()
+
+    class Stuck(FakeProducer):
+        def send_offsets_to_transaction(self, *_: Any) -> None:
+            back.wait(60)
+
+    monkeypatch.setattr("stream.kafka.producer.Producer", Stuck)
+    monkeypatch.setattr("stream.kafka.producer._GRACE_S", 0.1)
+    settings = Settings(kafka={"transaction_timeout_s": 0.2})
+    producer = LogProducer(settings, "some id")
+    producer.begin()
+    try:
+        with pytest.raises(ProducerBroken, match="did not come back"):
+            producer.send_offsets("fingerprints", {0: 1}, None, None)
+    finally:
+        back.set()
