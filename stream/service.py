@@ -111,15 +111,14 @@ class Service:
             thread = threading.Thread(target=self._run_stage, args=(stage, builders[stage]), name=stage)
             thread.start()
             self._threads.append(thread)
+        # A daemon: a broker that hangs must hold up neither a signal nor the end.
+        threading.Thread(target=self._watch_topics, name="topics", daemon=True).start()
         return self._server.port
 
     def wait(self) -> None:
-        """Until told to stop, or until a stage fails; watches the topics."""
-        checked = time.monotonic()
+        """Until told to stop, or until a stage fails."""
         while not self.stop.wait(0.2):
-            if time.monotonic() - checked > TOPIC_CHECK_S:
-                self._check_topics()
-                checked = time.monotonic()
+            """A signal handler needs the main thread to wake up now and then."""
 
     def close(self) -> bool:
         """Stop and drain; False when a stage is still not done after `drain_s`."""
@@ -259,6 +258,10 @@ class Service:
                 f"{names.fingerprints} has {fingerprints} partitions, at most {PARTITIONS_MAX} are read at once"
             )
         return topics
+
+    def _watch_topics(self) -> None:
+        while not self.stop.wait(TOPIC_CHECK_S):
+            self._check_topics()
 
     def _check_topics(self) -> None:
         """A topic that is not the one the stages began with stops them."""

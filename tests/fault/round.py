@@ -47,7 +47,7 @@ class Shape:
     """How large a round is."""
 
     uploads: int = 900
-    tenants: int = 6
+    tenants: int = 24
     partitions: int = 6
     encoders: int = 1
     deciders: int = 2

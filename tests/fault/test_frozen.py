@@ -27,7 +27,7 @@ LONGER_THAN_A_SESSION_S = SESSION_TIMEOUT_S + 2.0
 @pytest.mark.parametrize(
     ("step", "hold_s"),
     [
-        ("commit.4", LONGER_THAN_A_SESSION_S),
+        pytest.param("commit.4", LONGER_THAN_A_SESSION_S, marks=pytest.mark.long),
         pytest.param("commit.2", LONGER_THAN_A_SESSION_S, marks=pytest.mark.long),
         *(
             pytest.param(step, hold_s, marks=pytest.mark.long)
@@ -68,7 +68,8 @@ def test_a_partition_that_moves_with_a_batch_in_hand(
         assert thrown_away or (step == "commit.5" and hold_s == LONGER_THAN_A_SESSION_S)
 
 
-@pytest.mark.parametrize("kind", ["lost", pytest.param("never", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["lost", "never"])
 def test_a_commit_without_an_answer(cluster: Cluster, tmp_path: Path, kind: str) -> None:
     """R2: a commit happened and its answer was lost, or it was never sent: one answer each, the offline judge's.
 

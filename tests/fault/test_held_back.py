@@ -77,7 +77,8 @@ class Readers:
         consumer.close()
 
 
-@pytest.mark.parametrize("how", ["KILL", pytest.param("STOP", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["KILL", "STOP"])
 def test_a_dead_decider_holds_readers_back_for_a_bounded_time(cluster: Cluster, tmp_path: Path, how: str) -> None:
     """R9: a decider killed (or frozen for good) between flush and commit holds back what others commit after it, for
     at most kafka.transaction_timeout_s (10 s) and the broker's clean-up interval (1 s); then everything is answered.

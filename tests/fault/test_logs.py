@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize(
-    "stage", ["encode", *(pytest.param(stage, marks=pytest.mark.long) for stage in ("decide", "index"))]
+    "stage", [pytest.param(stage, marks=pytest.mark.long) for stage in ("encode", "decide", "index")]
 )
 def test_what_retention_took_stops_the_stage(cluster: Cluster, tmp_path: Path, stage: str) -> None:
     """R1: records that a stage had yet to read are deleted while it is down: it ends with status 1, and says that they
@@ -172,7 +172,7 @@ def test_an_offset_of_the_old_topic_is_not_one_of_the_new(
 
 
 @pytest.mark.parametrize(
-    "topic", ["ledger", *(pytest.param(name, marks=pytest.mark.long) for name in ("fingerprints", "uploads"))]
+    "topic", [pytest.param(name, marks=pytest.mark.long) for name in ("ledger", "fingerprints", "uploads")]
 )
 def test_a_topic_created_anew_under_the_workers_stops_them(cluster: Cluster, tmp_path: Path, topic: str) -> None:
     """R1, R3: every worker ends within 45 s with status 1 and says that the topic is another; what was judged until

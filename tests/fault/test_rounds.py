@@ -14,7 +14,7 @@ from tests.fault.round import Round, Shape, seed_of_this_run
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
 # Long enough for a worker's session to end (6 s here) and for its partitions to be judged by another.
-HOLD_S = 12.0
+HOLD_S = 9.0
 HEALED_WITHIN_S = 180.0
 SHORT_ROUNDS = 2
 # Drawn for the short rounds from different families, so that two rounds try six kinds of damage.
@@ -72,5 +72,5 @@ def test_long_round(cluster: Cluster, tmp_path: Path, number: int) -> None:
     """R1, R2: 20,000 uploads, a third of them copies, 3 encoders, 2 deciders, six faults drawn by the seed."""
     seed = seed_of_this_run() + 1_000 + number
     faults = random.Random(seed).sample(list(FAULTS), 6)
-    shape = Shape(uploads=20_000, tenants=12, partitions=12, encoders=3, deciders=2)
+    shape = Shape(uploads=20_000, tenants=48, partitions=12, encoders=3, deciders=2)
     prove(cluster, tmp_path, f"long-{number}", seed, shape, faults, HOLD_S)

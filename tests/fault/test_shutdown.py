@@ -28,6 +28,7 @@ END_S = 2.0
 # Shorter than what a stage may wait for an answer that does not come: the drain's limit must end it.
 HUNG_DRAIN_S = 5.0
 HUNG_CALL_S = 30.0
+STUCK_S = 2.0
 HUNG: dict[str, Any] = {"drain_s": HUNG_DRAIN_S, "index": {"timeout_s": HUNG_CALL_S}}
 FINISHED_WITHIN_S = 120.0
 # Without any answer during a rolling restart: a decider's start, which opens its partitions, is in it.
@@ -176,6 +177,8 @@ def test_shutdown_while_a_server_hangs(cluster: Cluster, tmp_path: Path) -> None
                 busy(this, names)
                 server.suspend()
                 this.note("suspended", server=server.name, answered=this.answers.count, sent=this.sent)
+                # Every loop asks its servers at least once a second.
+                time.sleep(STUCK_S)
                 ending = end(this, stuck)
                 try:
                     codes = ending.wait(HUNG_DRAIN_S + END_S)
@@ -190,6 +193,7 @@ def test_shutdown_while_a_server_hangs(cluster: Cluster, tmp_path: Path) -> None
         this.finish(FINISHED_WITHIN_S)
 
 
+@pytest.mark.long
 def test_more_signals_during_the_drain(cluster: Cluster, tmp_path: Path) -> None:
     """R9: SIGTERM and SIGINT again and again while a worker drains change nothing: exit code 0, nothing lost.
 

@@ -21,7 +21,7 @@ ENDED_WITHIN_S = 60.0
 # dead worker's partitions are given out soon.
 VALUES = {
     "tenants": {"thresholds": dict.fromkeys(TENANTS, THRESHOLDS)},
-    "decide": {"batch_items_max": 12, "batch_wait_s": 0.001},
+    "decide": {"batch_items_max": 20, "batch_wait_s": 0.001},
     "ledger_index": {"batch_items_max": 20, "batch_wait_s": 0.001},
     "kafka": {"session_timeout_s": 2.0, "consumer_options": {"heartbeat.interval.ms": "500"}},
 }
@@ -39,7 +39,7 @@ def test_a_crash_at_a_step_changes_nothing(cluster: Cluster, tmp_path: Path, ste
     mark = tmp_path / "mark"
     with Round(cluster, tmp_path, f"step-{step}", seed_of_this_run(), SHAPE, **VALUES) as this:
         log = Log(this.deployment, this.seed)
-        this.sent = log.append(160, TENANTS)
+        this.sent = log.append(120, TENANTS)
         this.launch(f"{stage}-0", sabotage=crash_at(step, NTH.get(step, 3), mark))
         if stage == "index":
             this.launch("decide-0")
