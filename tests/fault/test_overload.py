@@ -170,12 +170,12 @@ def bounds_mb(settings: Settings, workers: list[str]) -> dict[str, int]:
 
 @pytest.mark.long
 def test_overload_with_a_slow_index(cluster: Cluster, tmp_path: Path) -> None:
-    """R8, 15 s of ten times the capacity: every process stays under `ops.capacity`'s bound, the groups keep their
+    """R8, 40 s of ten times the capacity: every process stays under `ops.capacity`'s bound, the groups keep their
     members, /livez says 200 all the time, and in the end everything is answered, as the offline judge does.
 
     Break: `take-without-end`.
     """
-    overload(cluster, tmp_path, 15.0, 300.0)
+    overload(cluster, tmp_path, 40.0, 400.0)
 
 
 @pytest.mark.long
