@@ -54,7 +54,7 @@ def test_short_round(cluster: Cluster, tmp_path: Path, number: int) -> None:
     rng = random.Random(seed)
     faults = [rng.choice(family) for family in FAMILIES]
     rng.shuffle(faults)
-    shape = Shape(uploads=1_500, encoders=3, deciders=2)
+    shape = Shape(uploads=1_200, encoders=3, deciders=2)
     prove(cluster, tmp_path, f"short-{number}", seed, shape, faults, HOLD_S)
 
 

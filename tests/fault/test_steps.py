@@ -27,9 +27,13 @@ VALUES = {
 }
 # Which passing of a step is the deadly one: the second opened partition, the third batch.
 NTH = {"index.open": 1, "index.prove": 2}
+# The steps with a number of their own are in the short round, what lies between them in the long one.
+NUMBERED = {step for step in STEPS if step[-1].isdigit()}
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [step if step in NUMBERED else pytest.param(step, marks=pytest.mark.long) for step in STEPS]
+)
 def test_a_crash_at_a_step_changes_nothing(cluster: Cluster, tmp_path: Path, step: str) -> None:
     """R2: killed at this step and started again, a worker ends with the offline judge's verdicts, each once.
 
