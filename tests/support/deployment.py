@@ -25,6 +25,7 @@ from schemas.events import DeadLetter, Verdict
 from stream.config import Settings
 from stream.decision import Rule
 from stream.kafka import Admin, LogProducer, LogReader, Outgoing, Record
+from stream.kafka.client import configuration
 from stream.kafka.records import record_of
 from tests.support.offline import Answer, judge_log
 from tests.support.sabotage import wanted
@@ -174,7 +175,8 @@ class Deployment:
 
     def read(self, *topics: str) -> list[Record]:
         """All committed records of these topics, partition by partition."""
-        options = {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "group.id": "reads-all"}
+        group = f"{self.settings.kafka.group_prefix}-reader"
+        options = configuration(self.settings, self.settings.kafka.consumer_options, {"group.id": group})
         found = read_all(options, [(t, p) for t in topics for p in range(self.settings.topics.partitions)])
         return sorted(found, key=lambda record: (record.topic, record.partition, record.offset))
 
