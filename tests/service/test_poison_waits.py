@@ -19,7 +19,7 @@ from tests.support.deployment import Deployment, SentUpload, Worker, until
 from tests.support.groups import Groups
 from tests.support.photos import jpeg, photo
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(500)
 
 PARTITIONS = 4
 # Below any dead letter, and above the marker of an aborted transaction: one that cannot be written never ends.
@@ -58,8 +58,8 @@ class Blocked:
 
     def ends_well(self, sent: int) -> None:
         """One dead letter, a verdict for each of the others, and nothing is left."""
-        self.deployment.wait_judged(sent, 60)
-        until(lambda: self.groups.done("decide", self.topics.fingerprints), 20)
+        self.deployment.wait_judged(sent, 120)
+        until(lambda: self.groups.done("decide", self.topics.fingerprints), 60)
         letters, verdicts = self.deployment.dead_letters(), self.deployment.verdicts()
         assert [letter.reason for letter in letters] == [Reason.UNSUPPORTED_FORMAT]
         assert len({verdict.upload_id for verdict in verdicts}) == len(verdicts) == sent - 1
@@ -110,8 +110,8 @@ def test_a_dead_letter_topic_that_is_gone_holds_the_offset(blocked: Blocked) -> 
     worker.wait_ready()
     blocked.groups.delete(blocked.topics.deadletters)
     sent = blocked.send("x")
-    until(lambda: worker.process.poll() is not None or worker.get("/readyz")[0] == 503, 60)
-    until(lambda: worker.process.poll() is not None, 60, lambda: worker.get("/readyz")[1])
+    until(lambda: worker.process.poll() is not None or worker.get("/readyz")[0] == 503, 120)
+    until(lambda: worker.process.poll() is not None, 120, lambda: worker.get("/readyz")[1])
     assert worker.process.returncode != 0
     assert "topics create" in worker.log.read_text()
     assert blocked.committed() <= blocked.first_failure()
