@@ -37,6 +37,8 @@ class LogProducer:
             own["transactional.id"] = transactional_id
             own["transaction.timeout.ms"] = int(settings.kafka.transaction_timeout_s * 1000)
             own["delivery.timeout.ms"] = own["transaction.timeout.ms"]
+            # A topic that is gone is to be told as such, before the transaction's time is over.
+            own["topic.metadata.propagation.max.ms"] = own["transaction.timeout.ms"] // 2
         with option_errors():
             self._producer = Producer(configuration(settings, settings.kafka.producer_options, own))
         self._failed: tuple[KafkaError, str] | None = None
