@@ -89,7 +89,6 @@ class Answers:
 
     deployment: Deployment
     count: int = 0
-    newest_s: float = 0.0
     # When answers came (monotonic), one time for all that came together.
     times_s: list[float] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -119,12 +118,10 @@ class Answers:
         topics = [*settings.topics.verdicts, settings.topics.deadletters]
         consumer.assign([TopicPartition(t, p, 0) for t in topics for p in range(settings.topics.partitions)])
         while not self._stop.is_set():
-            for message in consumer.consume(1_000, 0.1):
-                if message.error() is None:
-                    self.count += 1
-                    self.newest_s = time.monotonic()
-            if self.newest_s and (not self.times_s or self.newest_s > self.times_s[-1]):
-                self.times_s.append(self.newest_s)
+            came = sum(message.error() is None for message in consumer.consume(1_000, 0.1))
+            if came:
+                self.count += came
+                self.times_s.append(time.monotonic())
         consumer.close()
 
 
@@ -310,17 +307,15 @@ class Round:
         )
         self.note("finished", answered=self.answers.count, seconds=round(time.monotonic() - healed, 1))
 
-    def finish(
-        self, healed_within_s: float, late_s: float | None = None, thresholds: Mapping[str, float] = THRESHOLDS
-    ) -> dict[str, Any]:
+    def finish(self, healed_within_s: float, thresholds: Mapping[str, float] = THRESHOLDS) -> dict[str, Any]:
         """Everything is answered within the bound; the verifier finds nothing; verdicts are the offline judge's."""
         self.wait_all(healed_within_s)
-        report = self.verify(late_s)
+        report = self.verify()
         self.compare(thresholds)
         self.note("proved", **{name: report[name] for name in ("uploads", "verdicts", "dead_letters", "kinds")})
         return report
 
-    def verify(self, late_s: float | None = None) -> dict[str, Any]:
+    def verify(self) -> dict[str, Any]:
         """The verifier, in a process of its own."""
         topics = self.deployment.settings.topics
         report = self.folder / "report.json"
@@ -329,8 +324,7 @@ class Round:
             "--verdicts", *topics.verdicts, "--deadletters", topics.deadletters, "--report", str(report),
             "--log-to", str(self.folder / "answers.jsonl"),
         ]  # fmt: skip
-        late = ["--late-s", str(late_s)] if late_s is not None else []
-        done = subprocess.run([*command, *late], capture_output=True, text=True, check=False, timeout=180)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
         self.note("verifier", status=done.returncode, said=done.stdout.strip().splitlines())
         assert done.returncode == 0, f"seed {self.seed}: {done.stdout}{done.stderr}; {self.folder}"
         found: dict[str, Any] = json.loads(report.read_text())

@@ -111,7 +111,7 @@ def test_consumed_is_verdicts_dead_letters_and_dropped_repeats(create: Create) -
     deployment.send_raw([Outgoing(first.topic, first.value or b"", partition=first.partition)])
 
     def metrics() -> dict[str, float]:
-        return samples(worker.get("/metrics")[1])
+        return worker.metrics()
 
     until(lambda: metrics()["dejaview_dropped_repeats_total"] == 1, 30)
     assert_equal_to_offline(deployment, sent)
@@ -142,7 +142,7 @@ def test_copies_at_the_same_moment_have_one_representative(create: Create) -> No
     deployment.wait_judged(sent)
     kinds = assert_equal_to_offline(deployment, sent)
     assert kinds == {"unique": 1, "duplicate": 119}
-    answered = [samples(worker.get("/metrics")[1])['dejaview_events_total{stage="encode"}'] for worker in workers[:2]]
+    answered = [worker.metrics()['dejaview_events_total{stage="encode"}'] for worker in workers[:2]]
     assert min(answered) > 0, f"one encoder did all the work: {answered}"
 
 
@@ -155,7 +155,7 @@ def test_tenants_do_not_see_each_other(create: Create) -> None:
     deployment.send(SentUpload("first", value, f"tenant-{n}", n % 4) for n in range(6))
     deployment.wait_judged(6)
     # Past the window: the rows are in the index, and the window has let go of them.
-    until(lambda: samples(worker.get("/metrics")[1])["dejaview_window_rows"] == 0, 60)
+    until(lambda: worker.metrics()["dejaview_window_rows"] == 0, 60)
     deployment.send(SentUpload("second", value, f"tenant-{n}", n % 4) for n in range(7))
     deployment.wait_judged(13)
     by_id: dict[str, list[Verdict]] = {"first": [], "second": []}
@@ -186,11 +186,5 @@ def test_fingerprints_lie_with_their_tenant(create: Create) -> None:
 
 def published(worker: Worker) -> float:
     """Verdicts that a worker has committed."""
-    seen = samples(worker.get("/metrics")[1])
+    seen = worker.metrics()
     return sum(value for name, value in seen.items() if name.startswith("dejaview_verdicts_total"))
-
-
-def samples(text: str) -> dict[str, float]:
-    """Prometheus text as a mapping from `name{labels}` to the value."""
-    lines = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    return {name: float(value) for name, value in lines}

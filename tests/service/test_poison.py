@@ -230,8 +230,7 @@ def words_of(file: Path) -> bytes:
 
 
 def decoder_restarts(worker: Worker) -> int:
-    lines = worker.get("/metrics")[1].splitlines()
-    return next(int(float(line.split()[1])) for line in lines if line.startswith("dejaview_decoder_restarts "))
+    return int(worker.metrics()["dejaview_decoder_restarts"])
 
 
 def bytes_read(pid: int) -> int:

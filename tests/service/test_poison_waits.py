@@ -239,5 +239,4 @@ def gives_up_in_time(deployment: Deployment, worker: Worker, store: Store) -> No
 
 def sample(worker: Worker, name: str) -> float:
     """One of the worker's metrics, summed over its labels; 0 before it was counted."""
-    lines = (line.rsplit(" ", 1) for line in worker.get("/metrics")[1].splitlines() if not line.startswith("#"))
-    return sum(float(value) for found, value in lines if found.partition("{")[0] == name)
+    return sum(value for found, value in worker.metrics().items() if found.partition("{")[0] == name)

@@ -275,8 +275,7 @@ def _reversed_colours(original: Call) -> Call:
 
 def _no_tenant_filter() -> None:
     """R11: neighbours are looked for among all tenants."""
-    for name in ("tenant_rows",):
-        replace("stream.neighbours.filters", name, lambda _original: lambda _tenant: 'tenant != "_links"')
+    replace("stream.neighbours.filters", "tenant_rows", lambda _original: lambda _tenant: 'tenant != "_links"')
     replace("stream.neighbours.milvus.index.MilvusIndex", "_hits", _any_tenants_hits)
 
 

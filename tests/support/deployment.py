@@ -107,14 +107,7 @@ class Deployment:
 
     @classmethod
     def create(cls, folder: Path, bootstrap: str, milvus_uri: str, partitions: int = 4, **values: Any) -> Deployment:
-        tag = f"d{uuid.uuid4().hex[:10]}"
-        names = ("uploads", "fingerprints", "ledger", "unique", "duplicate", "review", "deadletters")
-        merged: dict[str, Any] = {
-            **values,
-            "kafka": {"bootstrap_servers": bootstrap, "group_prefix": tag, **values.get("kafka", {})},
-            "topics": {name: f"{tag}.{name}" for name in names} | {"partitions": partitions},
-            "index": {"uri": milvus_uri, "collection": tag, "index_type": "FLAT", **values.get("index", {})},
-        }
+        merged = own_values(bootstrap, milvus_uri, partitions, values)
         settings = Settings(**merged)
         deployment = cls(folder, settings, merged)
         admin = Admin(settings)
@@ -204,6 +197,18 @@ class Deployment:
 
     def _logs(self) -> str:
         return json.dumps({w.log.name: w.log.read_text()[-1500:] for w in self.workers}, indent=1)
+
+
+def own_values(bootstrap: str, milvus_uri: str, partitions: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with a group prefix, topics and a collection that nobody else has."""
+    tag = f"d{uuid.uuid4().hex[:10]}"
+    names = ("uploads", "fingerprints", "ledger", "unique", "duplicate", "review", "deadletters")
+    return {
+        **values,
+        "kafka": {"bootstrap_servers": bootstrap, "group_prefix": tag, **values.get("kafka", {})},
+        "topics": {name: f"{tag}.{name}" for name in names} | {"partitions": partitions},
+        "index": {"uri": milvus_uri, "collection": tag, "index_type": "FLAT", **values.get("index", {})},
+    }
 
 
 def merge(*parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,14 @@ from ops.doctor.model import ModelChecks
 from ops.doctor.report import Check, Finding, State, examine
 from stream.config import Settings
 from stream.kafka import Admin
-from tests.support.deployment import Deployment
+from tests.support.deployment import Deployment, own_values
 
 PARTITIONS = 2
 
 
 def created(folder: Path, bootstrap: str, milvus_uri: str, **values: Any) -> Deployment:
     """A deployment of its own; nothing runs yet."""
-    tag = f"o{uuid.uuid4().hex[:10]}"
-    names = ("uploads", "fingerprints", "ledger", "unique", "duplicate", "review", "deadletters")
-    merged: dict[str, Any] = {
-        "kafka": {"bootstrap_servers": bootstrap, "group_prefix": tag, **values.get("kafka", {})},
-        "topics": {name: f"{tag}.{name}" for name in names} | {"partitions": PARTITIONS},
-        "index": {"uri": milvus_uri, "collection": tag, "index_type": "FLAT", **values.get("index", {})},
-    }
+    merged = own_values(bootstrap, milvus_uri, PARTITIONS, values)
     settings = Settings(**merged)
     admin = Admin(settings)
     for name, config in planned(settings.topics).items():

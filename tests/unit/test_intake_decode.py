@@ -18,6 +18,7 @@ from models.preprocess import reduce
 from schemas.events import Reason
 from stream.intake.decode import REASONS, UndecodableError, configure_pillow, decode
 from stream.intake.limits import Limits
+from tests.support.poison import encoded, gif_of_size, jpeg_of_size, photo, png, webp_of_size
 
 LIMITS = Limits(
     bytes_max=20_000_000, pixels_max=40_000_000, side_max=16_384, cpu_s=2.0, wall_s=10.0, memory_bytes=1_500_000_000
@@ -38,52 +39,10 @@ def pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     configure_pillow(LIMITS)
 
 
-def photo(width: int = 300, height: int = 200) -> Image.Image:
-    """A smooth, detailed picture."""
-    coarse = np.random.default_rng(5).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, form: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
 def reason(data: bytes) -> str:
     with pytest.raises(UndecodableError) as caught:
         decode(data, LIMITS)
     return caught.value.reason
-
-
-def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of our own making: header, these chunks, end."""
-    header = struct.pack("!IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = [b"\x89PNG\r\n\x1a\n"]
-    for kind, body in ((b"IHDR", header), *chunks, (b"IEND", b"")):
-        parts.append(struct.pack("!I", len(body)) + kind + body + struct.pack("!I", zlib.crc32(kind + body)))
-    return b"".join(parts)
-
-
-def jpeg_of_size(width: int, height: int) -> bytes:
-    """A JPEG whose header claims another size."""
-    data = bytearray(encoded(photo(), "JPEG"))
-    place = data.index(b"\xff\xc0")
-    data[place + 5 : place + 9] = struct.pack("!HH", height, width)
-    return bytes(data)
-
-
-def gif_of_size(width: int, height: int) -> bytes:
-    data = bytearray(encoded(photo(), "GIF"))
-    data[6:10] = struct.pack("<HH", width, height)
-    return bytes(data)
-
-
-def webp_of_size(width: int, height: int) -> bytes:
-    """An extended WebP whose canvas claims another size."""
-    body = bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    chunks = b"VP8X" + struct.pack("<I", len(body)) + body
-    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
 
 
 @pytest.mark.parametrize("form", FORMATS)
