@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 from ops.local.kafka import KafkaServer
 from ops.local.milvus import MilvusServer
 from ops.local.ports import LOOPBACK, free_ports
+from ops.local.server import LocalServer
 from tests.support.deployment import Deployment
 from tests.support.proxy import Mode, Proxy
 
@@ -86,6 +88,15 @@ class Cluster:
             "index": {"uri": f"http://{LOOPBACK}:{milvus_port}", "timeout_s": 5.0, "retry_wait_max_s": 1.0},
         }
         return made
+
+    def resume(self, server: LocalServer) -> None:
+        """A suspended server goes on. Milvus ends itself then if its session expired meanwhile: it is started again."""
+        server.resume()
+        if server is self.milvus:
+            deadline = time.monotonic() + MILVUS_SESSION_TTL_S
+            while server.running and time.monotonic() < deadline:
+                time.sleep(0.2)
+            server.start()
 
     def copy_milvus(self) -> None:
         """Keep a copy of Milvus's data; it is stopped for that."""

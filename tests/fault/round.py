@@ -12,20 +12,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from confluent_kafka import Consumer, TopicPartition
-
 from models.calibration import Calibration
 from stream.config import Settings
 from stream.decision import Rule
 from stream.errors import BrokerUnavailable
+from tests.fault.answers import Answers
 from tests.fault.cluster import Cluster
-from tests.support.deployment import ROOT, Deployment, SentUpload, Worker, until
+from tests.support.deployment import ROOT, SentUpload, Worker, until
 from tests.support.offline import disagreement
 from tests.support.pictures import uploads
 
@@ -81,48 +80,6 @@ def rule_at(thresholds: Mapping[str, float]) -> Rules:
     calibration, neighbours_max = Calibration.load(), Settings().index.neighbours_max
     rule = Rule(thresholds["duplicate"], thresholds["review"], neighbours_max, calibration)
     return lambda _tenant: rule
-
-
-@dataclass
-class Answers:
-    """Counts committed verdicts and dead letters as they appear."""
-
-    deployment: Deployment
-    count: int = 0
-    # When answers came (monotonic), one time for all that came together.
-    times_s: list[float] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        settings = self.deployment.settings
-        consumer = Consumer(
-            {
-                "bootstrap.servers": settings.kafka.bootstrap_servers,
-                "group.id": "answers",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "log_level": 0,
-            }
-        )
-        topics = [*settings.topics.verdicts, settings.topics.deadletters]
-        consumer.assign([TopicPartition(t, p, 0) for t in topics for p in range(settings.topics.partitions)])
-        while not self._stop.is_set():
-            came = sum(message.error() is None for message in consumer.consume(1_000, 0.1))
-            if came:
-                self.count += came
-                self.times_s.append(time.monotonic())
-        consumer.close()
 
 
 class Round:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.cluster import MILVUS_SESSION_TTL_S, Cluster
+from tests.fault.cluster import Cluster
 from tests.fault.copies import COPIES, FELT_WITHIN_S, HEALED_WITHIN_S, SHAPE, loaded, metric
 from tests.fault.round import Round
 from tests.support.deployment import Worker, until
@@ -95,19 +95,13 @@ def slow(this: Round, outage: Outage, hold_s: float) -> None:
 
 
 def hung(this: Round, outage: Outage, hold_s: float) -> None:
-    """Connections stay open, nobody answers. Beyond its session's life Milvus ends itself when it goes on."""
-    milvus = this.cluster.milvus
-    milvus.suspend()
+    """Connections stay open, nobody answers."""
+    this.cluster.milvus.suspend()
     try:
         outage.felt()
         outage.held(hold_s)
     finally:
-        milvus.resume()
-    deadline = time.monotonic() + 2 * MILVUS_SESSION_TTL_S
-    while milvus.running and time.monotonic() < deadline:
-        time.sleep(0.2)
-    this.note("milvus went on", ended_itself=not milvus.running)
-    milvus.start()
+        this.cluster.resume(this.cluster.milvus)
 
 
 def cut_off(this: Round, outage: Outage, hold_s: float) -> None:

@@ -183,7 +183,7 @@ def test_shutdown_while_a_server_hangs(cluster: Cluster, tmp_path: Path) -> None
                 try:
                     codes = ending.wait(HUNG_DRAIN_S + END_S)
                 finally:
-                    server.resume()
+                    cluster.resume(server)
                 this.note("gone", server=server.name, took_s=ending.took_s, codes=codes)
                 assert set(codes.values()) <= {0, 1}
                 assert max(ending.took_s.values()) > HUNG_DRAIN_S - 0.5, "no hit: nobody was stuck"
