@@ -41,7 +41,8 @@ test-fast: $(DEV)/.stamp ## the tests that need no server
 
 test-fault: $(DEV)/.stamp ## kill, suspend and cut off everything: the short seeded round, minutes
 	$(PY) -m ops.local.prepare
-	$(PY) -m pytest tests/fault -m "fault and not long"
+	$(PY) -m pytest tests/fault -m "fault and not long and not alone" -n 2
+	$(PY) -m pytest tests/fault -m "fault and not long and alone"
 
 test-fault-long: $(DEV)/.stamp ## every fault of the table, ten rounds of 20,000 uploads: hours
 	$(PY) -m ops.local.prepare

@@ -11,7 +11,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream.kafka import LogReader, Record
 from tests.fault.cluster import Cluster
-from tests.fault.round import THRESHOLDS, Round, Shape, rule_at, seed_of_this_run
+from tests.fault.load import Shape
+from tests.fault.round import THRESHOLDS, Round, rule_at, seed_of_this_run
 from tests.support.deployment import Worker, until
 from tests.support.offline import disagreement, judge_log
 from tests.support.pictures import uploads

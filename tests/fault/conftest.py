@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from ops.local.errors import LocalError
 from tests.fault.cluster import Cluster
+from tests.fault.round import seed_of_this_run
+
+
+def pytest_configure() -> None:
+    """A seed is drawn once for all rounds, before pytest-xdist starts its workers."""
+    os.environ["FAULT_SEED"] = str(seed_of_this_run())
+
+
+def pytest_report_header() -> str:
+    """The seed, also of a run that passes."""
+    return f"FAULT_SEED={os.environ['FAULT_SEED']}"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from models.training.edits import EDITS
 from tests.fault.cluster import Cluster
-from tests.fault.round import Round, Shape, seed_of_this_run
+from tests.fault.load import Shape
+from tests.fault.round import Round, seed_of_this_run
 from tests.support.deployment import SentUpload, until
 from tests.support.photos import jpeg
 from tests.support.pictures import drawn
@@ -66,6 +67,6 @@ def loaded(cluster: Cluster, folder: Path, name: str, *, load: bool = True) -> I
         )
         this.note("only the index knows", answered=this.answers.count)
         if load:
-            this.send(spread_s=40.0, made=copies(seed, first))
+            this.load.send(spread_s=40.0, made=copies(seed, first))
             this.wait_answered((FIRST + 20) / SHAPE.uploads)
         yield this

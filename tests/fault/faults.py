@@ -13,6 +13,8 @@ Fault = Callable[[Round, float], None]
 
 INDEX_ERRORS = "dejaview_index_errors_total"
 BROKER_AWAY_S = 3.0
+# A batch whose searches were over when the index went away.
+COMMITTED_WITHIN_S = 1.0
 
 
 def kill(stage: str, this: Round, _hold_s: float) -> None:
@@ -42,13 +44,19 @@ def zombie(stage: str, this: Round, hold_s: float) -> None:
         this.launch(names[-1])
         this.wait_ready([names[-1]])
     # Right after another worker came, this one may own nothing: take one that has work.
-    name = max(names, key=lambda n: sum(v for k, v in this.workers[n].metrics().items() if "lag" in k or "flight" in k))
+    name = max(names, key=this.in_hand)
+    others = [n for n in names if n != name]
+    taken = sum(this.takeovers(n) for n in others)
     this.hit(name)
     this.workers[name].suspend()
     this.note("stopped", worker=name)
-    time.sleep(hold_s)
-    this.workers[name].resume()
-    this.note("continued", worker=name)
+    try:
+        time.sleep(hold_s)
+        assert sum(this.takeovers(n) for n in others) > taken, f"no hit: nobody took over what {name} has"
+        assert this.sent > this.answers.count, "no hit: everything is answered when it wakes"
+    finally:
+        this.workers[name].resume()
+        this.note("continued", worker=name, answered=this.answers.count, sent=this.sent)
 
 
 def add(stage: str, this: Round, _hold_s: float) -> None:
@@ -90,13 +98,15 @@ def kill_kafka(this: Round, _hold_s: float) -> None:
 
 
 def stop_milvus(this: Round, hold_s: float) -> None:
-    """Milvus is away for a while; no verdict needs it meanwhile."""
+    """Milvus is away for a while; nothing is answered meanwhile."""
     this.hit()
     with this.felt(INDEX_ERRORS):
         this.cluster.milvus.stop()
-        this.note("milvus stopped", answered=this.answers.count)
+        time.sleep(COMMITTED_WITHIN_S)
+        answered = this.answers.count
+        this.note("milvus stopped", answered=answered)
         time.sleep(hold_s)
-        this.note("milvus starts", answered=this.answers.count)
+        assert this.answers.count == answered, "answered without an index"
         this.cluster.milvus.start()
 
 

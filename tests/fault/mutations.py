@@ -38,6 +38,8 @@ _HELD = "tests/fault/test_held_back.py::test_a_dead_decider_holds_readers_back_f
 _TENANTS = "tests/service/test_main_path.py::test_tenants_do_not_see_each_other"
 _DIFFER = r"differ from the offline judge"
 _FAILED = 1
+# The test's own scene did not come about: that proves nothing.
+_NO_PROOF = re.compile(r"^E .*\bno hit\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,21 @@ class Mutation:
 
 TABLE = (
     Mutation("R1", "encode-commits-what-it-took", f"{_ROUND}[kill-encode]", r"lost: \d+|\d+ of 12\d\d"),
-    Mutation("R1", "offsets-without-a-topic", f"{_OLD_TOPIC}[decide-fingerprints]", r"^E  .*"),
+    Mutation("R1", "offsets-without-a-topic", f"{_OLD_TOPIC}[decide-fingerprints]", r"TimeoutExpired"),
     Mutation("R2", "offsets-outside-the-transaction", f"{_STEP}[commit.6]", r"duplicated: \d+"),
     Mutation("R2", "forgetful-restore", f"{_STEP}[commit.7]", rf"contradictory: \d+|{_DIFFER}"),
     Mutation("R3", "no-window", f"{_SWARM}[calm]", rf"{_DIFFER}|'unique': \d+"),
     Mutation("R3", "trust-the-index", f"{_SWARM}[calm]", rf"{_DIFFER}|'unique': \d+"),
-    Mutation("R3", "any-ledger-offset", f"{_ANEW}[ledger]", r"^E  .*"),
-    Mutation("R4", "fail-open", f"{_AWAY}[stopped-12.0]", r"^E  .*"),
+    Mutation("R3", "any-ledger-offset", f"{_ANEW}[ledger]", r"TimeoutExpired|assert not wrong"),
+    Mutation("R4", "fail-open", f"{_AWAY}[stopped-12.0]", r"not within \d+ s: not ready|answered without an index"),
     Mutation("R4", "ignore-fall-back", f"{_LOST}[dropped-without-index-stage]", _DIFFER),
-    Mutation("R5", "raise-on-a-bad-event", _POISON, r"^E  .*"),
-    Mutation("R6", "no-limits-around-the-decoder", _HANGS, r"^E  .*"),
+    Mutation("R5", "raise-on-a-bad-event", _POISON, r"RuntimeError: \S+ \w+"),
+    Mutation("R6", "no-limits-around-the-decoder", _HANGS, r"not within 60 s"),
     Mutation("R7", "connect-anywhere", "tests/unit/test_intake_https.py", r"DID NOT RAISE ItemError"),
-    Mutation("R8", "take-without-end", _OVERLOAD, r"^E  .*"),
-    Mutation("R9", "wait-for-ever", _HUNG, r"^E  .*"),
-    Mutation("R9", "second-signal-kills", _SIGNALS, r"^E  .*"),
-    Mutation("R9", "long-transactions", f"{_HELD}[KILL]", r"^E  .*"),
+    Mutation("R8", "take-without-end", _OVERLOAD, r"MB over the bound"),
+    Mutation("R9", "wait-for-ever", _HUNG, r"still there"),
+    Mutation("R9", "second-signal-kills", _SIGNALS, r"AssertionError: \{.*-(15|2)\b"),
+    Mutation("R9", "long-transactions", f"{_HELD}[KILL]", r"assert \d+\.\d+ <= \d+"),
     Mutation("R10", "swap-colours", "tests/unit/test_models_encoder.py", r"does not reproduce the golden vectors"),
     Mutation("R11", "no-tenant-filter", _TENANTS, r"Counter\(\{'duplicate': [67]\}\)"),
 )
@@ -90,7 +92,7 @@ def verdict_on(mutation: Mutation) -> tuple[bool, str]:
     if status != _FAILED:
         return False, f"NOT RUN: {said.strip().splitlines()[-1]}"
     shown = re.search(mutation.says, said, re.MULTILINE)
-    if shown is None:
+    if shown is None or _NO_PROOF.search(said):
         return False, f"failed for another reason: {[line for line in said.splitlines() if line.startswith('E  ')][:3]}"
     return True, f"killed: {shown.group()[:120]}"
 

@@ -53,11 +53,11 @@ class Load:
             file.write_bytes(data)
         self.kinds = {"small": 0, "photograph": 0, "reference": 0}
 
-    def uploads(self, count: int, *, bursts: bool) -> Iterator[SentUpload]:
-        """So many more, in random order; with bursts of references in between."""
+    def uploads(self, count: int, *, bursts: bool, bad: float = 0.0) -> Iterator[SentUpload]:
+        """So many more, in random order; with bursts of references in between, and this share of bad ones."""
         self._seed += 1
         begins = [int(share * count) for share in BURSTS_AT] if bursts else []
-        for n, small in enumerate(uploads(count, self._seed, self._tenants, self._partitions)):
+        for n, small in enumerate(uploads(count, self._seed, self._tenants, self._partitions, bad=bad)):
             draw = self._rng.randrange(100)
             if any(begin <= n < begin + BURST_REFERENCES for begin in begins):
                 draw = PHOTOGRAPHS_PERCENT

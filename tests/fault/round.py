@@ -5,34 +5,32 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 from models.calibration import Calibration
 from stream.config import Settings
 from stream.decision import Rule
-from stream.errors import BrokerUnavailable
 from tests.fault.answers import Answers
 from tests.fault.cluster import Cluster
-from tests.support.deployment import ROOT, SentUpload, Worker, until
+from tests.fault.load import Load, Shape
+from tests.support.deployment import ROOT, Worker, until
 from tests.support.offline import disagreement
-from tests.support.pictures import uploads
 
 LOGS = Path(os.environ.get("FAULT_LOGS", ROOT / "build" / "fault"))
 VERIFIER = Path(__file__).with_name("verifier.py")
 READY_S = 120.0
 HIT_S = 60.0
 FELT_S = 30.0
+# An answer later than this after its upload is late, faults and their healing included.
+LATE_S = 300.0
 # Per stage the metric that says that this worker has something in its hands.
 IN_HAND = {
     "encode": "dejaview_in_flight_uploads",
@@ -41,25 +39,12 @@ IN_HAND = {
 }
 
 
-@dataclass(frozen=True)
-class Shape:
-    """How large a round is."""
-
-    uploads: int = 900
-    tenants: int = 24
-    partitions: int = 6
-    encoders: int = 1
-    deciders: int = 2
-    indexers: int = 1
+TAKEN_OVER = re.compile(r"assigned \w+ partitions \[\d")
 
 
 def stage_of(worker: str) -> str:
     """A worker's stage, from its name."""
     return worker.partition("-")[0]
-
-
-def _has_work(worker: Worker, metric: str) -> bool:
-    return worker.metrics().get(metric, 0) > 0
 
 
 def seed_of_this_run() -> int:
@@ -100,9 +85,7 @@ class Round:
         self.deployment = cluster.deployment(folder / name, shape.partitions, **values)
         self.answers = Answers(self.deployment)
         self.workers: dict[str, Worker] = {}
-        self.sent = 0
-        self._sender: threading.Thread | None = None
-        self._ended = threading.Event()
+        self.load = Load(self.deployment, self.answers, shape, seed, self.note)
         self._begun = time.monotonic()
         self.note("round", seed=seed, shape=str(shape), topics=self.deployment.settings.topics.uploads)
 
@@ -111,12 +94,21 @@ class Round:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self.load.close()
         self.deployment.close()
         self.answers.close()
         for worker in self.deployment.workers:
             (self.folder / worker.log.name).write_bytes(worker.log.read_bytes())
         self._log.close()
+
+    @property
+    def sent(self) -> int:
+        """Uploads that are on the broker."""
+        return self.load.sent
+
+    @sent.setter
+    def sent(self, count: int) -> None:
+        self.load.sent = count
 
     def note(self, what: str, **more: Any) -> None:
         """One line of the round's log, also on the terminal (pytest -s)."""
@@ -149,59 +141,7 @@ class Round:
         """Names of the running workers of a stage."""
         return [n for n, w in self.workers.items() if n.startswith(stage) and w.process.poll() is None]
 
-    # -- load
-
-    def flow(self, backlog: int = 250) -> None:
-        """Send the shape's uploads, so that about `backlog` of them are unanswered until the last is sent."""
-        shape = self.shape
-        made = uploads(shape.uploads, self.seed, shape.tenants, shape.partitions)
-
-        def run() -> None:
-            while batch := list(islice(made, backlog // 5)):
-                self._send_surely(batch)
-                while self.sent - self.answers.count > backlog:
-                    if self._ended.wait(0.05):
-                        return
-
-        self._send_in_background(run)
-
-    def send(self, spread_s: float = 0.0, made: Iterator[SentUpload] | None = None, batch: int | None = None) -> None:
-        """Send the shape's uploads: half at once, the rest spread over this time.
-
-        Args:
-            made: other uploads than those of `tests.support.pictures`; an iterator that waits sets the pace itself.
-            batch: how many are sent together; a fortieth of the shape's if not set.
-        """
-        shape = self.shape
-        made = made or uploads(shape.uploads, self.seed, shape.tenants, shape.partitions)
-        size = batch or max(1, shape.uploads // 40)
-
-        def run() -> None:
-            taken = 0
-            while waiting := list(islice(made, size)):
-                self._send_surely(waiting)
-                taken += len(waiting)
-                if taken > shape.uploads // 2 and self._ended.wait(spread_s / 20):
-                    return
-
-        self._send_in_background(run)
-
-    def _send_in_background(self, run: Callable[[], None]) -> None:
-        self._sender = threading.Thread(target=run, daemon=True)
-        self._sender.start()
-
-    def _send_surely(self, batch: Sequence[SentUpload]) -> None:
-        """Send until the broker has all; what arrived twice is the sender's repeat, and judged as one."""
-        sure = True
-        while not self._ended.is_set():
-            try:
-                self.deployment.send(batch)
-                self.sent = self.sent + len(batch) if sure else self.deployment.arrived()
-            except BrokerUnavailable as error:
-                self.note("sent again", why=str(error))
-                sure = False
-            else:
-                return
+    # -- answers
 
     def wait_answered(self, share: float, timeout_s: float = 240.0) -> None:
         """Until this share of all uploads has an answer."""
@@ -213,18 +153,25 @@ class Round:
     # -- faults
 
     def hit(self, *names: str) -> None:
-        """Wait until every named worker has work in hand and uploads are unanswered. A fault comes right after.
-
-        Fails when that does not come: the round would prove nothing.
+        """Wait until every named worker (any, if none is named) has work in hand and uploads are unanswered. A fault
+        comes right after. Fails when that does not come: the round would prove nothing.
         """
-        for name in names:
-            metric = IN_HAND[stage_of(name)]
-            worker = self.workers[name]
-            until(partial(_has_work, worker, metric), HIT_S, partial(str, f"no hit: {name} has nothing in hand"))
-        unanswered = self.sent - self.answers.count
-        in_hand = {name: self.workers[name].metrics().get(IN_HAND[stage_of(name)]) for name in names}
-        assert unanswered > 0, f"no hit: all {self.sent} uploads are answered; {in_hand}"
-        self.note("hit", sent=self.sent, answered=self.answers.count, in_hand=in_hand)
+        found: dict[str, float] = {}
+
+        def in_hand() -> bool:
+            found.update((name, self.in_hand(name)) for name in names or self.workers)
+            return (all if names else any)(found.values()) and self.sent > self.answers.count
+
+        until(in_hand, HIT_S, lambda: f"no hit: in hand {found}, {self.answers.count} of {self.sent} answered")
+        self.note("hit", sent=self.sent, answered=self.answers.count, in_hand=found)
+
+    def in_hand(self, name: str) -> float:
+        """What this worker has yet to do."""
+        return self.workers[name].metrics().get(IN_HAND[stage_of(name)], 0)
+
+    def takeovers(self, name: str) -> int:
+        """How often this worker was given partitions."""
+        return len(TAKEN_OVER.findall(self.workers[name].log.read_text()))
 
     def errors(self, metric: str) -> float:
         """The sum of a counter over all living workers."""
@@ -255,36 +202,41 @@ class Round:
         """Everything that was sent is answered within the bound."""
         healed = time.monotonic()
         self.note("healed", sent=self.sent, answered=self.answers.count)
-        if self._sender is not None:
-            self._sender.join(healed_within_s)
+
+        def done() -> bool:
+            return self.load.over and self.answers.count >= self.sent
+
         until(
-            lambda: self.answers.count >= self.sent,
+            done,
             healed_within_s,
             lambda: f"{self.answers.count} of {self.sent}; {self.tails()}",
         )
         self.note("finished", answered=self.answers.count, seconds=round(time.monotonic() - healed, 1))
 
-    def finish(self, healed_within_s: float, thresholds: Mapping[str, float] = THRESHOLDS) -> dict[str, Any]:
+    def finish(
+        self, healed_within_s: float, thresholds: Mapping[str, float] = THRESHOLDS, late_s: float = LATE_S
+    ) -> dict[str, Any]:
         """Everything is answered within the bound; the verifier finds nothing; verdicts are the offline judge's."""
         self.wait_all(healed_within_s)
-        report = self.verify()
+        report = self.verify(late_s)
         self.compare(thresholds)
         self.note("proved", **{name: report[name] for name in ("uploads", "verdicts", "dead_letters", "kinds")})
         return report
 
-    def verify(self) -> dict[str, Any]:
-        """The verifier, in a process of its own."""
+    def verify(self, late_s: float = LATE_S) -> dict[str, Any]:
+        """The verifier, in a process of its own. It must have seen all that was sent."""
         topics = self.deployment.settings.topics
         report = self.folder / "report.json"
         command = [
             sys.executable, str(VERIFIER), "--bootstrap", self.cluster.kafka.bootstrap, "--uploads", topics.uploads,
             "--verdicts", *topics.verdicts, "--deadletters", topics.deadletters, "--report", str(report),
-            "--log-to", str(self.folder / "answers.jsonl"),
+            "--log-to", str(self.folder / "answers.jsonl"), "--late-s", str(late_s),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
         self.note("verifier", status=done.returncode, said=done.stdout.strip().splitlines())
         assert done.returncode == 0, f"seed {self.seed}: {done.stdout}{done.stderr}; {self.folder}"
         found: dict[str, Any] = json.loads(report.read_text())
+        assert found["uploads"] == self.deployment.arrived() > 0
         return found
 
     def compare(self, thresholds: Mapping[str, float] = THRESHOLDS) -> None:

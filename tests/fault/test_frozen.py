@@ -13,7 +13,8 @@ from tests.fault.broken_logs import (
     begin,
 )
 from tests.fault.cluster import SESSION_TIMEOUT_S, Cluster
-from tests.fault.round import Round, Shape
+from tests.fault.load import Shape
+from tests.fault.round import Round
 from tests.support.deployment import until
 from tests.support.indexed import assert_index_is_the_ledgers, index_of
 from tests.support.sabotage import crash_at, lose_answer
@@ -51,7 +52,7 @@ def test_a_partition_that_moves_with_a_batch_in_hand(
         this.launch("decide-1")
         this.wait_ready(["decide-0", "decide-1"])
         taken = this.workers["decide-1"].log.read_text().count("assigned fingerprints")
-        this.send(spread_s=15.0)
+        this.load.send(spread_s=15.0)
         until(mark.exists, 60, this.tails)
         assert this.sent > this.answers.count, "no hit"
         this.note("frozen", step=step, answered=this.answers.count, sent=this.sent)
@@ -80,7 +81,7 @@ def test_a_commit_without_an_answer(cluster: Cluster, tmp_path: Path, kind: str)
         this.start("encode", "index")
         this.launch("decide-0", sabotage=lose_answer(kind, 3, mark))
         this.wait_ready(["decide-0"])
-        this.send(spread_s=5.0)
+        this.load.send(spread_s=5.0)
         until(mark.exists, 60, this.tails)
         this.finish(HEALED_WITHIN_S)
         log = this.workers["decide-0"].log.read_text()
@@ -119,14 +120,14 @@ def test_an_index_stage_that_wakes_late(
     (3); another goes on (in an emptied index, too); the first wakes and writes. The chain never says more than the
     rows, verdicts are the offline judge's, and the index ends up as the ledger says.
 
-    Break: link before insert in `IndexStage._write`; `pin-the-newest`.
+    Break: link before insert in `IndexStage._write`.
     """
     mark = tmp_path / "mark"
     shape = Shape(uploads=500, tenants=8, partitions=4)
     with begin(cluster, tmp_path, f"late-{step}-{meanwhile.__name__}", shape) as this:
         this.start("encode", "decide")
         this.launch("index-0", sabotage=crash_at(step, 3, mark, "STOP"))
-        this.send(spread_s=25.0)
+        this.load.send(spread_s=25.0)
         until(mark.exists, 60, this.tails)
         this.note("frozen", step=step, answered=this.answers.count, sent=this.sent)
         # Its step is in hand, by the mark; and there is more to come for the other.

@@ -13,7 +13,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from stream.config import Settings
 from tests.fault.cluster import Cluster
-from tests.fault.round import Round, Shape, seed_of_this_run
+from tests.fault.load import Shape
+from tests.fault.round import Round, seed_of_this_run
 from tests.fault.test_shutdown import load
 from tests.support.deployment import until
 from tests.support.sabotage import crash_at

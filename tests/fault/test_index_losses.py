@@ -145,7 +145,7 @@ def test_rows_deleted_by_hand_come_back_with_a_dropped_collection(cluster: Clust
         index._connected().drop_collection(index.collection)
         index.close()
         until(lambda: metric(this, "decide", FELT[0]) > 0, FELT_WITHIN_S, this.tails)
-        this.send(made=copies(this.seed, pictures(this.seed)))
+        this.load.send(made=copies(this.seed, pictures(this.seed)))
         report = this.finish(HEALED_WITHIN_S)
         assert report["kinds"]["duplicate"] > COPIES / 2
         assert_index_is_the_ledgers(this.deployment, this.tails)

@@ -29,7 +29,7 @@ from tests.fault.broken_logs import (
     wrong_verdicts,
 )
 from tests.fault.cluster import Cluster
-from tests.fault.round import Shape
+from tests.fault.load import Shape
 from tests.support.deployment import until
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
@@ -183,7 +183,7 @@ def test_a_topic_created_anew_under_the_workers_stops_them(cluster: Cluster, tmp
     """
     with begin(cluster, tmp_path, f"{topic}-anew-running", Shape(uploads=900, tenants=4, partitions=4)) as this:
         this.start()
-        this.send(spread_s=10.0)
+        this.load.send(spread_s=10.0)
         this.wait_answered(0.1)
         this.hit(*this.of("encode"))
         topics = this.deployment.settings.topics
@@ -219,7 +219,7 @@ def test_partitions_added_while_running_stop_everything(cluster: Cluster, tmp_pa
     """
     with begin(cluster, tmp_path, "more-partitions", Shape(uploads=900, tenants=8, partitions=4)) as this:
         this.start()
-        this.send(spread_s=10.0)
+        this.load.send(spread_s=10.0)
         this.wait_answered(0.1)
         this.hit(*this.of("encode"), *this.of("decide")[:1])
         topics = this.deployment.settings.topics

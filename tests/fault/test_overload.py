@@ -18,8 +18,9 @@ from stream.config import Settings
 from stream.kafka import LogProducer
 from stream.service import Stage
 from tests.fault.cluster import Cluster
+from tests.fault.load import Shape
 from tests.fault.overload import Load, offer, records
-from tests.fault.round import Round, Shape, seed_of_this_run, stage_of
+from tests.fault.round import Round, seed_of_this_run, stage_of
 from tests.support.deployment import Worker, merge, until
 from tests.support.memory import MemoryWatch, rss_bytes
 from tests.support.proxy import Mode

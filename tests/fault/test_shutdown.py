@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from tests.fault.cluster import Cluster
-from tests.fault.round import Round, Shape, seed_of_this_run
+from tests.fault.load import Shape
+from tests.fault.round import Round, seed_of_this_run
 from tests.support.deployment import SentUpload, Worker, until
-from tests.support.pictures import uploads
 from tests.support.proxy import Mode
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.fault, pytest.mark.alone, pytest.mark.timeout(900)]
 
 # Beyond the drain: the health server and the process itself end.
 END_S = 2.0
@@ -49,8 +49,7 @@ def paced(made: Iterator[SentUpload], rate: float, enough: Event) -> Iterator[Se
 def load(this: Round, rate: float) -> Iterator[None]:
     """Uploads at this rate for as long as it takes; the shape's number of them at most."""
     shape, enough = this.shape, Event()
-    made = uploads(shape.uploads, this.seed, shape.tenants, shape.partitions)
-    this.send(made=paced(made, rate, enough), batch=max(1, int(rate / 5)))
+    this.load.send(made=paced(shape.made(this.seed), rate, enough), batch=max(1, int(rate / 5)))
     try:
         yield
         assert this.sent < shape.uploads, "no hit: the load was over before the faults were"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.fault.cluster import Cluster
-from tests.fault.round import Round, Shape, seed_of_this_run
+from tests.fault.load import Shape
+from tests.fault.round import Round, seed_of_this_run
 from tests.support.deployment import until
 from tests.support.fingerprints import THRESHOLDS, Log
 from tests.support.sabotage import STEPS, crash_at

@@ -12,7 +12,8 @@ import pytest
 
 from schemas.events import VerdictKind
 from tests.fault.cluster import Cluster
-from tests.fault.round import Round, Shape, seed_of_this_run
+from tests.fault.load import Shape
+from tests.fault.round import Round, seed_of_this_run
 from tests.support.deployment import SentUpload, until
 from tests.support.fingerprints import THRESHOLDS, Log
 from tests.support.photos import edited

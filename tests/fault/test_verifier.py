@@ -24,17 +24,18 @@ def honest_log(count: int = 60, seed: int = 3) -> list[Line]:
     lines: list[Line] = []
     for n in range(count):
         place, time_ms = f"t:{n % 4}:{n // 4}", 1_000 * n
-        lines.append({"kind": "upload", "place": place, "time_ms": time_ms})
-        answer: Line = {"place": place, "time_ms": time_ms + rng.randrange(900)}
+        named = {"tenant": "a", "upload_id": f"u{n}", "sha256": f"s{n}"}
+        lines.append({"kind": "upload", "place": place, "time_ms": time_ms, **named})
+        answer: Line = {"place": place, "time_ms": time_ms + rng.randrange(900), **named}
         if n % 10 == 9:
             lines.append({**answer, "kind": "dead_letter", "reason": "bad_image"})
             continue
         verdict = "unique" if n % 3 else "duplicate"
-        body = {"tenant": "a", "upload_id": f"u{n}", "sha256": f"s{n}", "verdict": verdict, "match": None}
+        body = {"verdict": verdict, "match": None}
         lines.append({**answer, **body, "kind": "verdict", "repeat": False})
         if n % 20 == 5:
             again = f"t:9:{n}"
-            lines.append({"kind": "upload", "place": again, "time_ms": time_ms})
+            lines.append({"kind": "upload", "place": again, "time_ms": time_ms, **named})
             lines.append({**answer, **body, "kind": "verdict", "place": again, "repeat": True})
     return lines
 
@@ -57,7 +58,7 @@ def say_it_twice(lines: list[Line]) -> None:
 
 def verdict_beside_dead_letter(lines: list[Line]) -> None:
     letter = next(line for line in lines if line["kind"] == "dead_letter")
-    lines.append({**verdicts(lines)[0], "place": letter["place"], "upload_id": "x", "sha256": "x"})
+    lines.append({**verdicts(lines)[0], **{name: letter[name] for name in ("place", "tenant", "upload_id", "sha256")}})
 
 
 def say_something_else(lines: list[Line]) -> None:
@@ -85,6 +86,27 @@ def another_topics_upload(lines: list[Line]) -> None:
     lines.append({**verdicts(lines)[0], "place": "older:0:0", "upload_id": "x", "sha256": "x"})
 
 
+def dead_letter_for_nothing(lines: list[Line]) -> None:
+    letter = next(line for line in lines if line["kind"] == "dead_letter")
+    lines.append({**letter, "place": "t:0:99999"})
+
+
+def another_upload_id(lines: list[Line]) -> None:
+    verdicts(lines)[6]["upload_id"] = "somebody's"
+
+
+def another_tenant(lines: list[Line]) -> None:
+    verdicts(lines)[6]["tenant"] = "b"
+
+
+def other_bytes(lines: list[Line]) -> None:
+    verdicts(lines)[6]["sha256"] = "x"
+
+
+def dead_letter_of_another_upload(lines: list[Line]) -> None:
+    next(line for line in lines if line["kind"] == "dead_letter")["upload_id"] = "somebody's"
+
+
 def too_late(lines: list[Line]) -> None:
     verdicts(lines)[3]["time_ms"] += 3_600_000
 
@@ -100,6 +122,11 @@ DOCTORED: list[tuple[Doctor, str]] = [
     (repeat_not_marked, "contradictory"),
     (verdict_for_nothing, "orphan"),
     (another_topics_upload, "orphan"),
+    (dead_letter_for_nothing, "orphan"),
+    (another_upload_id, "orphan"),
+    (another_tenant, "orphan"),
+    (other_bytes, "orphan"),
+    (dead_letter_of_another_upload, "orphan"),
     (too_late, "late"),
 ]
 

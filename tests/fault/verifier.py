@@ -9,7 +9,7 @@ upload's record, a verdict's body names tenant, upload id, verdict, match and `r
     lost           an upload record with neither a verdict nor a dead letter
     duplicated     an upload record with more than one answer
     contradictory  two different verdicts for one upload event (the same record, or the same id and bytes again)
-    orphan         an answer to no upload record
+    orphan         an answer to no upload record, or one that names another upload than the record does
     late           an answer later than --late-s after its record
 
 The exit status is 1 when anything was found.
@@ -33,6 +33,8 @@ from confluent_kafka.admin import AdminClient
 
 _READ_TIMEOUT_S = 60.0
 _SHOWN_MAX = 20
+# What an answer says of its upload, and the upload's own record says, too.
+_IDENTITY = ("tenant", "upload_id", "sha256")
 
 Line = dict[str, Any]
 
@@ -63,8 +65,8 @@ def check(lines: Iterable[Line], late_s: float | None = None) -> Report:
     """Judge a log.
 
     Args:
-        lines: {"kind": "upload"|"verdict"|"dead_letter", "place": …, "time_ms": …, and for a verdict tenant,
-            upload_id, sha256, verdict, match, repeat; for a dead letter reason}.
+        lines: {"kind": "upload"|"verdict"|"dead_letter", "place": …, "time_ms": …, tenant, upload_id and sha256 (None
+            where the record does not say), and for a verdict verdict, match, repeat; for a dead letter reason}.
         late_s: an answer later than this after its upload is late; None: none is.
     """
     uploads: dict[str, Line] = {}
@@ -87,9 +89,23 @@ def check(lines: Iterable[Line], late_s: float | None = None) -> Report:
         lost=[place for place in uploads if place not in answers],
         duplicated=[place for place, own in answers.items() if len(own) > 1],
         contradictory=_contradictory(answers, verdicts),
-        orphan=[place for place in answers if place not in uploads],
+        orphan=_orphans(uploads, given),
         late=_late(uploads, given, late_s),
     )
+
+
+def _orphans(uploads: dict[str, Line], given: Iterable[Line]) -> list[str]:
+    found = []
+    for answer in given:
+        upload = uploads.get(answer["place"])
+        if upload is None:
+            found.append(answer["place"])
+            continue
+        other = {n: (upload[n], answer[n]) for n in _IDENTITY if None not in (upload[n], answer[n])}
+        found += [
+            f"{answer['place']}: {name} {got}, uploaded {sent}" for name, (sent, got) in other.items() if sent != got
+        ]
+    return found
 
 
 def _said(verdict: Line) -> tuple[Any, ...]:
@@ -130,16 +146,24 @@ def read_log(bootstrap: str, uploads: str, verdicts: list[str], dead_letters: st
     for message in _records(bootstrap, [uploads, *dict.fromkeys(verdicts), dead_letters]):
         if message.topic() == uploads:
             place = f"{topic_id}:{message.partition()}:{message.offset()}"
-            yield {"kind": "upload", "place": place, "time_ms": message.timestamp()[1]}
+            yield {"kind": "upload", "place": place, "time_ms": message.timestamp()[1], **_identity(message)}
             continue
         headers, body = dict(message.headers() or []), json.loads(message.value())
         line = {"place": headers["ce_id"].decode(), "time_ms": message.timestamp()[1]}
+        line |= {name: body.get(name) for name in _IDENTITY}
         if message.topic() == dead_letters:
             yield {**line, "kind": "dead_letter", "reason": body["reason"]}
         else:
-            named = {name: body[name] for name in ("tenant", "upload_id", "sha256", "verdict", "repeat")}
             match = body["match"]["upload_id"] if body.get("match") else None
-            yield {**line, **named, "kind": "verdict", "match": match}
+            yield {**line, "kind": "verdict", "verdict": body["verdict"], "repeat": body["repeat"], "match": match}
+
+
+def _identity(upload: Any) -> Line:
+    """What an upload record says of itself in binary mode; a reference's bytes are elsewhere."""
+    headers = {name: value.decode(errors="replace") for name, value in upload.headers() or [] if value is not None}
+    inline = headers.get("content-type", "").startswith("image/")
+    digest = sha256(upload.value()).hexdigest() if inline else None
+    return {"tenant": headers.get("ce_tenant"), "upload_id": headers.get("ce_id"), "sha256": digest}
 
 
 def _records(bootstrap: str, topics: list[str]) -> Iterator[Any]:

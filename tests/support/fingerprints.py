@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 from models.model import load_model
+from schemas.cloudevents import upload_headers
 from schemas.events import Fingerprint, SourcePosition, Vector, decode_embedding
 from stream.kafka import Admin, LogProducer, Outgoing
 from stream.tenants import partition_of
@@ -79,6 +80,10 @@ class Log:
     def _id(self) -> str:
         return f"u{self._rng.randrange(1 << 40)}"
 
+    def _upload(self, made: Fingerprint, partition: int) -> Outgoing:
+        headers = upload_headers(made.upload_id, made.tenant, "application/json", "/tests")
+        return Outgoing(self._topic, b"-", headers, partition)
+
     @staticmethod
     def _vector(made: Fingerprint) -> Vector:
         return decode_embedding(made.embedding)
@@ -86,7 +91,7 @@ class Log:
     def _produce(self, made: Sequence[Fingerprint]) -> int:
         topics = self._deployment.settings.topics
         producer = LogProducer(self._deployment.settings)
-        uploads = [Outgoing(self._topic, b"-", partition=n % topics.partitions) for n in range(len(made))]
+        uploads = [self._upload(one, n % topics.partitions) for n, one in enumerate(made)]
         producer.produce(uploads)
         producer.flush()
         records = []

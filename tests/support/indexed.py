@@ -12,6 +12,7 @@ from stream.progress import chain_end
 from tests.support.deployment import Deployment, until
 
 WITHIN_S = 60.0
+ROWS_MAX = 16_384
 
 
 def index_of(deployment: Deployment) -> MilvusIndex:
@@ -21,7 +22,7 @@ def index_of(deployment: Deployment) -> MilvusIndex:
 
 
 def assert_index_is_the_ledgers(deployment: Deployment, why: Callable[[], str]) -> None:
-    """Within a minute the chains reach the ledger's end, and every representative is in the index then."""
+    """Within a minute the chains reach the ledger's end; the index holds every representative then, and no other."""
     records = deployment.read(deployment.settings.topics.ledger)
     entries = [(record, LedgerEntry.model_validate_json(record.value or b"")) for record in records]
     wanted = {e.representative.row_id: (r.partition, r.offset) for r, e in entries if e.representative}
@@ -36,5 +37,20 @@ def assert_index_is_the_ledgers(deployment: Deployment, why: Callable[[], str]) 
     until(ended, WITHIN_S, why)
     there = index.get(list(wanted), STRONG)
     missing = sorted(place for row_id, place in wanted.items() if row_id not in there)
+    phantoms = _row_ids(index) - set(wanted)
     index.close()
     assert not missing, f"{len(missing)} of {len(wanted)} rows are not in the index: {missing[:20]}"
+    assert not phantoms, f"{len(phantoms)} rows of the index are not the ledger's: {sorted(phantoms)[:20]}"
+
+
+def _row_ids(index: MilvusIndex) -> set[str]:
+    """Of all rows but links. Milvus answers with so many rows at most."""
+    rows = index._connected().query(
+        index.collection,
+        filter='tenant != "_links"',
+        output_fields=["row_id"],
+        limit=ROWS_MAX,
+        consistency_level="Strong",
+    )
+    assert len(rows) < ROWS_MAX
+    return {row["row_id"] for row in rows}

@@ -18,6 +18,8 @@ from stream.neighbours.protocol import Hit
 
 # Best rows by score and by similarity that the rule is shown; it looks at ten.
 _SHOWN = 50
+# One rounding step: float32 sums are added up in another order in Milvus and in numpy.
+_STEP = 1.01e-4
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,19 @@ def disagreement(expected: Answer, got: Verdict) -> str | None:
     want = expected.verdict
     if want is None:
         return f"{got.upload_id}: a verdict, the offline judge says {expected.reason}"
+    named = [(w, g) for w, g in zip(_named(want), _named(got), strict=True) if w != g]
+    if named:
+        return f"{got.upload_id}: (expected, got) {named}"
     if (want.verdict, want.repeat, want.evidence) != (got.verdict, got.repeat, got.evidence):
         return f"{got.upload_id}: {got.verdict} {got.evidence}, the offline judge says {want.verdict} {want.evidence}"
     if (want.match and want.match.upload_id) != (got.match and got.match.upload_id):
         return f"{got.upload_id}: matches {got.match}, the offline judge says {want.match}"
-    if want.score is not None and (got.score is None or abs(want.score - got.score) > 1.01e-4):
-        return f"{got.upload_id}: score {got.score}, the offline judge says {want.score}"
+    for name in ("score", "similarity", "margin"):
+        wanted, given = getattr(want, name), getattr(got, name)
+        if (wanted is None) != (given is None) or (wanted is not None and abs(wanted - given) > _STEP):
+            return f"{got.upload_id}: {name} {given}, the offline judge says {wanted}"
     return None
+
+
+def _named(verdict: Verdict) -> tuple[str, str, str, str]:
+    return (verdict.tenant, verdict.upload_id, verdict.sha256, verdict.model_id)

@@ -44,12 +44,15 @@ def _patch(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.stack(colours, -1).astype(np.uint8))
 
 
-def uploads(count: int, seed: int, tenants: int, partitions: int, copies: float = 1 / 3) -> Iterator[SentUpload]:
+def uploads(
+    count: int, seed: int, tenants: int, partitions: int, copies: float = 1 / 3, bad: float = 0.0
+) -> Iterator[SentUpload]:
     """Uploads in a random order of tenants and partitions.
 
     Args:
         copies: share of edited or byte-identical copies of an earlier picture of the same tenant; one in twenty of
             them is the sender's repeat: the same id and the same bytes.
+        bad: share of those that end as dead letters: no pictures, and other pictures under an id that was used.
     """
     rng = random.Random(seed)
     earlier: dict[str, list[tuple[Image.Image, SentUpload]]] = {f"tenant-{n}": [] for n in range(tenants)}
@@ -57,6 +60,11 @@ def uploads(count: int, seed: int, tenants: int, partitions: int, copies: float 
         tenant = f"tenant-{rng.randrange(tenants)}"
         partition = rng.randrange(partitions)
         known = earlier[tenant]
+        if bad and rng.random() < bad:
+            taken = rng.choice(known)[1].upload_id if known and rng.random() < 0.5 else None
+            value = jpeg(drawn((seed + 1) * 7_000_003 + n), 85) if taken else f"no picture {n}".encode()
+            yield SentUpload(taken or f"{seed}-{n}", value, tenant, partition)
+            continue
         if known and rng.random() < copies:
             image, first = rng.choice(known)
             kind = rng.random()

@@ -34,13 +34,17 @@ class _Pair:
     client: socket.socket
     server: socket.socket
     half_closed: bool = False
+    reset: bool = False
 
     def close(self, *, reset: bool = False) -> None:
+        # Whoever closes it next (a thread that read the end) must not end it in an orderly way.
+        self.reset = self.reset or reset
         for end in (self.client, self.server):
             with contextlib.suppress(OSError):
-                if reset:
+                if self.reset:
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                end.shutdown(socket.SHUT_RDWR)
+                # Wakes who reads from it; shutting the other direction down, too, would send an orderly end first.
+                end.shutdown(socket.SHUT_RD if self.reset else socket.SHUT_RDWR)
             with contextlib.suppress(OSError):
                 end.close()
 

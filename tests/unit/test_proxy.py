@@ -1,0 +1,102 @@
+"""The harness's proxy does what its modes say: a fault that is none proves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from ops.local.ports import LOOPBACK, free_port
+from tests.support.deployment import until
+from tests.support.proxy import Mode, Proxy
+
+
+@dataclass
+class EchoServer:
+    """Sends back what it reads, and keeps it."""
+
+    listener: socket.socket = field(default_factory=lambda: socket.create_server((LOOPBACK, 0)))
+    read: bytes = b""
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            while data := connection.recv(100):
+                self.read += data
+                connection.sendall(data)
+
+
+@pytest.fixture
+def server() -> Iterator[EchoServer]:
+    made = EchoServer()
+    threading.Thread(target=made.run, daemon=True).start()
+    yield made
+    made.listener.close()
+
+
+@pytest.fixture
+def proxy(server: EchoServer) -> Iterator[Proxy]:
+    made = Proxy(free_port(), server.listener.getsockname()[1])
+    made.start()
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def connected(proxy: Proxy) -> Iterator[socket.socket]:
+    """A connection that works."""
+    with socket.create_connection((LOOPBACK, proxy.port), timeout=5) as client:
+        client.sendall(b"a")
+        assert client.recv(10) == b"a"
+        yield client
+
+
+def test_a_reset_breaks_what_is_open_and_what_comes(proxy: Proxy) -> None:
+    """Both ends read a reset, not an orderly end. Break: shut both directions down before the close."""
+    for _ in range(5):
+        proxy.mode = Mode.PASS
+        with connected(proxy) as client:
+            proxy.mode = Mode.RESET
+            with pytest.raises(ConnectionResetError):
+                client.recv(10)
+            assert proxy.touched == 1
+        with socket.create_connection((LOOPBACK, proxy.port), 5) as late, pytest.raises(ConnectionResetError):
+            late.recv(10)
+
+
+def test_half_closed(proxy: Proxy, server: EchoServer) -> None:
+    """The client reads an end and may still write. Break: close both directions."""
+    with connected(proxy) as client:
+        proxy.mode = Mode.HALF_CLOSE
+        assert client.recv(10) == b""
+        client.sendall(b"still")
+        until(lambda: server.read == b"astill", 5)
+
+
+def test_dropped_bytes_are_not_passed_on(proxy: Proxy, server: EchoServer) -> None:
+    """Nobody is told. Break: pass them on."""
+    with connected(proxy) as client:
+        proxy.mode = Mode.DROP
+        client.sendall(b"gone")
+        until(lambda: proxy.touched == 1, 5)
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(10)
+        assert server.read == b"a"
+
+
+def test_delayed_bytes_arrive(proxy: Proxy) -> None:
+    """Late, and whole. Break: drop them."""
+    with connected(proxy) as client:
+        proxy.mode = Mode.DELAY
+        client.sendall(b"late")
+        assert client.recv(10) == b"late"
+        assert proxy.touched >= 1
