@@ -41,6 +41,7 @@ class Load:
         self._deployment, self._answers, self._shape, self._seed = deployment, answers, shape, seed
         self._note = note
         self._ended = threading.Event()
+        self._hurried = threading.Event()
         self._thread: threading.Thread | None = None
         self.sent = 0
 
@@ -53,6 +54,10 @@ class Load:
         """Wait until all is sent."""
         if self._thread is not None:
             self._thread.join()
+
+    def hurry(self) -> None:
+        """Send the rest as fast as it is answered."""
+        self._hurried.set()
 
     def close(self) -> None:
         """Send no more."""
@@ -67,7 +72,7 @@ class Load:
         made, begun = self._shape.made(self._seed), time.monotonic()
 
         def early() -> bool:
-            return rate > 0 and self.sent > rate * (time.monotonic() - begun)
+            return rate > 0 and not self._hurried.is_set() and self.sent > rate * (time.monotonic() - begun)
 
         def run() -> None:
             while batch := list(islice(made, backlog // 5)):

@@ -49,11 +49,12 @@ def prove(
             this.note("fault", fault=fault)
             FAULTS[fault](this, hold_s)
         this.cluster.heal()
+        this.load.hurry()
         report = this.finish(HEALED_WITHIN_S, late_s=hold_s + HEALED_WITHIN_S)
         assert report["uploads"] >= shape.uploads
         assert report["kinds"]["unique"] > 0
         assert report["kinds"]["duplicate"] > 0
-        assert set(report["reasons"]) == {"bad_image", "id_conflict"}
+        assert set(report["reasons"]) == {"unsupported_format", "id_conflict"}
 
 
 @pytest.mark.parametrize("number", range(SHORT_ROUNDS))

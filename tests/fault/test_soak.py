@@ -132,7 +132,7 @@ def test_soak(cluster: Cluster, tmp_path: Path) -> None:
         report = this.finish(FINISHED_WITHIN_S)
         assert report["kinds"]["unique"] > 0
         assert report["kinds"]["duplicate"] > 0
-        assert set(report["reasons"]) == {"bad_image", "id_conflict"}
+        assert set(report["reasons"]) == {"unsupported_format", "id_conflict"}
         assert min(mixed.kinds.values()) > 0, mixed.kinds
         assert len(done) > len(missed), f"no hit: {missed} found nothing to land on"
         assert found, "no process lived long enough to have a slope"
