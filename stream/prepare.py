@@ -155,9 +155,7 @@ class Preparer:
             if item.cancelled:
                 return
             try:
-                work()
-            except ItemError as error:
-                self._fail(item, error.reason, error.detail)
+                self._work(item, work)
             except StoppedError:
                 log.debug("left %s", item.source.key)
             except BaseException as error:
@@ -166,6 +164,12 @@ class Preparer:
                 raise
 
         executor.submit(guarded)
+
+    def _work(self, item: Prepared, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except ItemError as error:
+            self._fail(item, error.reason, error.detail)
 
     def _fetch(self, item: Prepared, reference: UploadReference) -> None:
         begun = time.monotonic()

@@ -111,3 +111,19 @@ def test_an_image_beside_its_base64_is_charged_twice(preparer: Preparer) -> None
     value = json.dumps({**event, "data_base64": base64.b64encode(photo()).decode()}).encode()
     item = preparer.submit(record([("content-type", STRUCTURED.encode())], value))
     assert item.charged_bytes == item.record_bytes + len(photo())
+
+
+def test_a_bug_in_what_makes_dead_letters_ends_the_stage(preparer: Preparer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thread did not expect comes out of `done`, wherever it happened: swallowed, the upload would hold its
+    partition for ever. Break, tried: call `_fail` in an `except` beside the one that catches bugs.
+    """
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(preparer, "_fail", fail)
+    preparer.submit(record(upload_headers("x", "t", "image/jpeg", "/tests"), b"no picture"))
+    deadline_s = time.monotonic() + 30
+    with pytest.raises(RuntimeError, match="a bug"):
+        while time.monotonic() < deadline_s:
+            preparer.done(0.2)
