@@ -118,12 +118,16 @@ def empty_milvus(this: Round, _hold_s: float) -> None:
         this.note("milvus emptied", answered=this.answers.count)
 
 
+# How many uploads an older copy lacks at most.
+COPY_AGE_MAX = 400
+
+
 def restore_milvus(this: Round, _hold_s: float) -> None:
     """Milvus comes back with an older copy of its data."""
     this.cluster.copy_milvus()
     this.note("milvus copied", answered=this.answers.count)
     copied = this.answers.count
-    target = min(this.shape.uploads * 0.9, copied + this.shape.uploads * 0.15)
+    target = min(this.shape.uploads * 0.9, copied + min(this.shape.uploads * 0.15, COPY_AGE_MAX))
     this.wait_answered(target / this.shape.uploads)
     this.hit()
     with this.felt(INDEX_ERRORS):
