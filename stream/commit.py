@@ -3,10 +3,10 @@
 1. every item of the batch is judged
 2. begin
 3. produce verdicts, dead letters and ledger entries
-4. flush
-5. send the offsets, with the group metadata captured when the batch was formed
+4. flush (before the offsets: twice as fast)
+5. send the offsets with the group metadata captured when the batch was formed
 6. commit
-7. entries enter the window's committed part; the batch is released
+7. entries enter window and memory
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class EncodeStage:
             tell(list(self._offsets))
 
     def _open(self, consumer: GroupConsumer) -> None:
-        for partition in list(self._unopened):
+        for partition in sorted(self._unopened):
             consumer.seek(partition, consumer.start_offset(partition, self._settings.first_start))
             self._offsets[partition] = ContiguousOffsets()
             self._unopened.discard(partition)

@@ -12,10 +12,12 @@ from ops.doctor.groups import GroupFacts, check_name, judge_group
 from ops.doctor.report import Check, Finding, broken, not_checked, ok, or_ok, warning
 from ops.doctor.setup import KAFKA_FILES
 from stream.config import Settings
-from stream.errors import DejaviewError
+from stream.errors import DejaviewError, NotPermitted
 from stream.kafka import Admin, LogProducer
 
 BROKER, BROKER_SETTINGS, TRANSACTIONS = "broker", "broker settings", "transactions"
+# A worker needs no such right: without it a deployment is as well as with it.
+MORE_RIGHTS = "nothing, or run doctor as a user with its rights (SECURITY.md)"
 # Kafka writes here what a transactional producer's start changes, with the broker's own clock.
 _TRANSACTION_LOG = "__transaction_state"
 # Kafka's default: groups without members keep their offsets a week.
@@ -52,7 +54,7 @@ class BrokerChecks:
                 self._transactions,
                 on_broker,
                 "look at the broker's log and transaction.state.log.*; this principal needs Write on transactional ids "
-                f"{self.settings.kafka.group_prefix}-*",
+                f"{self.settings.kafka.group_prefix}-decide-*",
             ),
             Check(BROKER_CLOCK, self._clock, (BROKER, TRANSACTIONS)),
             Check(judged.TOPICS, self._topics, on_broker),
@@ -71,14 +73,15 @@ class BrokerChecks:
         try:
             configs = {broker: self.admin.broker_configs(broker) for broker in self.admin.brokers()}
         except DejaviewError as error:
-            return [not_checked(BROKER_SETTINGS, str(error), "let this principal describe the cluster's configuration")]
+            return [not_checked(BROKER_SETTINGS, str(error), MORE_RIGHTS)]
         return judge_broker_settings(self.settings, configs)
 
     def _transactions(self) -> list[Finding]:
         """A transactional producer starts with the transaction coordinator; no record is written."""
         if self.settings.delivery != "exactly_once":
             return [ok(TRANSACTIONS, "not needed for at_least_once")]
-        transactional_id = f"{self.settings.kafka.group_prefix}-doctor"
+        # Below the prefix that deciders have a right to, and no name that a worker's instance would have.
+        transactional_id = f"{self.settings.kafka.group_prefix}-decide-(doctor)"
         before_ms = _now_ms()
         producer = LogProducer(self.settings, transactional_id)
         self._stamped = (before_ms, _now_ms())
@@ -93,7 +96,7 @@ class BrokerChecks:
             count = self.admin.existing([_TRANSACTION_LOG]).get(_TRANSACTION_LOG, 0)
             newest_ms = self.admin.newest_timestamp_ms(_TRANSACTION_LOG, range(count))
         except DejaviewError as error:
-            return [not_checked(BROKER_CLOCK, f"{_TRANSACTION_LOG} cannot be described: {error}")]
+            return [not_checked(BROKER_CLOCK, f"{_TRANSACTION_LOG} cannot be described: {error}", MORE_RIGHTS)]
         if newest_ms is None:
             return [not_checked(BROKER_CLOCK, f"{_TRANSACTION_LOG} shows no timestamp")]
         # Others' transactions may have stamped since: the stamp lies before now, not before our answer.
@@ -103,11 +106,17 @@ class BrokerChecks:
         return judged.judge_presence(self.settings.topics, self.counts)
 
     def _configs(self) -> list[Finding]:
-        return judged.judge_configs(self.settings, self.admin.describe_configs(list(self.counts)))
+        try:
+            return judged.judge_configs(self.settings, self.admin.describe_configs(list(self.counts)))
+        except NotPermitted as error:
+            return [not_checked(judged.CONFIGS, str(error), MORE_RIGHTS)]
 
     def _copies(self) -> list[Finding]:
         names = list(self.counts)
-        return judged.judge_copies(self.admin.copies(names), self.admin.describe_configs(names))
+        try:
+            return judged.judge_copies(self.admin.copies(names), self.admin.describe_configs(names))
+        except NotPermitted as error:
+            return [not_checked(judged.COPIES, str(error), MORE_RIGHTS)]
 
     @property
     def _reads(self) -> dict[str, tuple[str, str]]:

@@ -39,8 +39,8 @@ def judge_group(facts: GroupFacts) -> list[Finding]:
     findings = [*_lost(facts), *_expired(facts)]
     if lag > 0 and members == 0:
         findings.append(warning(check, f"{lag} records wait and nobody works", f"`dejaview run --stage {facts.stage}`"))
-    known = any(offset is not None for offset in facts.group.committed.values())
-    return or_ok(findings, check, f"{members} members, lag {lag}" if known or members else "new: nothing committed yet")
+    idle = _new(facts) and not members
+    return or_ok(findings, check, "new: nothing committed yet" if idle else f"{members} members, lag {lag}")
 
 
 def group_lag(facts: GroupFacts) -> int:
@@ -54,7 +54,11 @@ def _start(facts: GroupFacts, number: int, low: int, high: int) -> int:
     committed = facts.group.committed.get(number)
     if committed is not None:
         return max(low, committed)
-    return high if facts.first_start == "latest" else low
+    return high if facts.first_start == "latest" and _new(facts) else low
+
+
+def _new(facts: GroupFacts) -> bool:
+    return all(offset is None for offset in facts.group.committed.values())
 
 
 def _lost(facts: GroupFacts) -> Iterator[Finding]:
@@ -95,8 +99,7 @@ def _expired(facts: GroupFacts) -> Iterator[Finding]:
                 f"restore kafka.group_prefix, or say where to go on: {_reset(facts)}",
             )
         return
-    new = all(offset is None for offset in committed.values())
-    if facts.stage == "encode" and new and any(high > low for low, high in facts.written.values()):
+    if facts.stage == "encode" and _new(facts) and any(high > low for low, high in facts.written.values()):
         yield warning(
             check,
             "no committed offset, and there are fingerprints: the offsets expired, or kafka.group_prefix was changed; "

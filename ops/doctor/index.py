@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ops.doctor.broker import BROKER, BrokerChecks
+from ops.doctor.broker import BROKER, MORE_RIGHTS, BrokerChecks
 from ops.doctor.chain import PROGRESS, judge_progress
 from ops.doctor.clock import INDEX_CLOCK, Stamp, judge_clock
 from ops.doctor.model import WEIGHTS, ModelChecks
@@ -12,7 +12,7 @@ from ops.doctor.report import Check, Finding, State, broken, not_checked, ok, or
 from ops.doctor.setup import INDEX_FILES
 from schemas.events import EMBEDDING_SIZE
 from stream.config import IndexSettings
-from stream.errors import DejaviewError
+from stream.errors import DejaviewError, NotPermitted
 from stream.neighbours.milvus.collection import describe as wanted_description
 from stream.neighbours.milvus.probe import METRIC, Canary, CollectionFacts, MilvusProbe
 from stream.neighbours.protocol import STRONG
@@ -44,7 +44,7 @@ class IndexChecks:
                 CANARY,
                 self._write_and_find,
                 (INDEX,),
-                "look at Milvus's log; this user needs to create, load and drop collections",
+                "look at Milvus's log, and run doctor again",
             ),
             Check(INDEX_CLOCK, self._clock, (CANARY,)),
             Check(COLLECTION, self._look_at_collection, (INDEX,), REBUILD),
@@ -65,16 +65,21 @@ class IndexChecks:
         return [ok(INDEX, f"Milvus {self._milvus.server_version()} at {self._settings.uri}")]
 
     def _write_and_find(self) -> list[Finding]:
-        left = self._milvus.drop_left_over(time.time())
-        self._canary = self._milvus.canary()
+        try:
+            left = self._milvus.drop_left_over(time.time())
+            self._canary = self._milvus.canary()
+        except NotPermitted as error:
+            return [not_checked(CANARY, str(error), MORE_RIGHTS)]
         dropped = f"; dropped {len(left)} left by a doctor that was killed" if left else ""
         what = f"a row and a link written and found, {self._settings.index_type}, {self._canary.took_s:.1f} s"
         return [ok(CANARY, f"{what}{dropped}")]
 
     def _clock(self) -> list[Finding]:
-        if self._canary is None or self._settings.embedded:
-            return [not_checked(INDEX_CLOCK, "Milvus Lite stamps by this machine's clock")]
         canary = self._canary
+        if canary is None:
+            return [not_checked(INDEX_CLOCK, f"it needs {CANARY}")]
+        if self._settings.embedded:
+            return [not_checked(INDEX_CLOCK, "Milvus Lite stamps by this machine's clock")]
         stamp = Stamp(canary.acknowledged_ms, canary.asked_ms, canary.answered_ms)
         return [judge_clock(INDEX_CLOCK, "Milvus", stamp)]
 

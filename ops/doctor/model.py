@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from models.encoder import load_encoder
 from models.manifest import ALL_FILES, BUILT_IN, read_manifest, verified
@@ -20,21 +21,25 @@ class ModelChecks:
         self._settings = settings
         self.model_id = ""
 
+    @property
+    def _folder(self) -> Path:
+        return self._settings.weights or BUILT_IN
+
     def checks(self) -> list[Check]:
         return [
-            Check(WEIGHTS, self._weights, fix="restore the weights folder, or correct model.weights"),
+            Check(WEIGHTS, self._weights, fix=f"restore {self._folder}, or correct model.weights"),
             Check(
                 ENCODER,
                 self._encoder,
                 (WEIGHTS,),
-                "choose another model.runtime (auto takes the first that is installed), or install this one anew",
+                "choose another model.runtime (auto takes the first that is installed), or install this one anew; if "
+                f"none agrees, the golden vectors are another model's: restore {self._folder}",
             ),
         ]
 
     def _weights(self) -> list[Finding]:
-        folder = self._settings.weights or BUILT_IN
-        verified(folder, read_manifest(folder), ALL_FILES)
-        self.model_id = load_model(folder).model_id
+        verified(self._folder, read_manifest(self._folder), ALL_FILES)
+        self.model_id = load_model(self._folder).model_id
         return [ok(WEIGHTS, f"{self.model_id}: {len(ALL_FILES)} files have the SHA-256 of the manifest")]
 
     def _encoder(self) -> list[Finding]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from stream.config import Settings
-from stream.errors import OffsetLost, StageStopped
+from stream.errors import BrokerUnavailable, OffsetLost, StageStopped
 from stream.kafka.client import configuration, option_errors, translate, translated
 from stream.kafka.records import Record, committable, record_of
 
@@ -118,25 +118,40 @@ class GroupConsumer:
     def start_offset(self, partition: int, first_start: str) -> int:
         """Where to begin: the committed offset, or the first start's policy, committed at once.
 
-        `latest` is for a group that is new: a partition that was added to the topic is read from its beginning.
+        `latest` leaves out what the topic holds when the group is new. A partition that is added later is read from
+        its beginning.
+
+        Raises:
+            BrokerUnavailable: not known yet; ask again.
         """
         committed = self.committed(partition)
+        if committed is None and first_start == "latest":
+            self._begin_at_the_ends(partition)
+            committed = self.committed(partition)
         if committed is not None:
             return committed
-        low, high = self.watermarks(partition)
-        offset = high if first_start == "latest" and self._is_new_group() else low
-        self.commit({partition: offset})
-        return offset
+        low, _ = self.watermarks(partition)
+        self.commit({partition: low})
+        return low
+
+    def _begin_at_the_ends(self, partition: int) -> None:
+        """The owner of partition 0 begins for all: once one has an offset, a partition without is one that was added.
+
+        By one member, in one commit: several would move each other's offsets on.
+        """
+        with translated(f"reading the committed offsets of {self._topic}"):
+            partitions = list(self._consumer.list_topics(timeout=self._timeout_s).topics[self._topic].partitions)
+            asked = [TopicPartition(self._topic, p) for p in partitions]
+            places = self._consumer.committed(asked, timeout=self._timeout_s)
+        known = {place.partition for place in places if place.offset >= 0}
+        if partition == 0 and not known:
+            self.commit({p: self.watermarks(p)[1] for p in partitions})
+        elif partition != 0 and 0 not in known:
+            raise BrokerUnavailable(f"{self._group} is new: the owner of {self._topic} [0] begins for all partitions")
 
     def end(self, partition: int) -> int:
         """The end that was reached since the last seek, past transaction markers and aborted records; 0 before."""
         return self._ends.get(partition, 0)
-
-    def _is_new_group(self) -> bool:
-        with translated(f"reading the committed offsets of {self._topic}"):
-            partitions = self._consumer.list_topics(timeout=self._timeout_s).topics[self._topic].partitions
-            asked = [TopicPartition(self._topic, p) for p in partitions]
-            return all(p.offset < 0 for p in self._consumer.committed(asked, timeout=self._timeout_s))
 
     def watermarks(self, partition: int) -> tuple[int, int]:
         with translated(f"reading the offsets of {self._topic} [{partition}]"):

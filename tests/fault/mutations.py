@@ -60,6 +60,7 @@ TABLE = (
     Mutation("R3", "no-window", f"{_SWARM}[calm]", rf"{_DIFFER}|'unique': \d+"),
     Mutation("R3", "trust-the-index", f"{_SWARM}[calm]", rf"{_DIFFER}|'unique': \d+"),
     Mutation("R3", "any-ledger-offset", f"{_ANEW}[ledger]", r"ledger offset 0 after \d+|assert not wrong"),
+    Mutation("R3", "topics-unwatched", f"{_ANEW}[fingerprints]", r"TimeoutExpired"),
     Mutation("R4", "fail-open", f"{_AWAY}[stopped-12.0]", r"not within \d+ s: not ready|answered without an index"),
     Mutation("R4", "ignore-fall-back", f"{_LOST}[dropped-without-index-stage]", _DIFFER),
     Mutation("R5", "raise-on-a-bad-event", _POISON, r"RuntimeError: \S+ \w+"),
@@ -71,6 +72,7 @@ TABLE = (
     Mutation("R9", "long-transactions", f"{_HELD}[KILL]", r"assert \d+\.\d+ <= \d+"),
     Mutation("R10", "swap-colours", "tests/unit/test_models_encoder.py", r"does not reproduce the golden vectors"),
     Mutation("R11", "no-tenant-filter", _TENANTS, r"Counter\(\{'duplicate': [67]\}\)"),
+    Mutation("R11", "one-window-for-all", "tests/unit/test_fuzz_tenants.py", r"candidate of tenant '\S+' for an item"),
 )
 
 

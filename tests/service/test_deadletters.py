@@ -193,6 +193,20 @@ def test_another_tenants_header_holds_nothing_back(create: Create, capsys: Captu
     assert "1 sent again" in Operator(deployment, capsys).says("replay", "--all")
 
 
+def test_a_forged_header_of_the_same_tenant_is_counted_and_overruled(create: Create, capsys: Capture) -> None:
+    """Whoever may send in the upload's own tenant can make it look sent again: it is left out, which the summary says,
+    and `--again` sends it. Break, tried: `--again` that still leaves out what has a copy.
+    """
+    deployment = create()
+    filled(deployment, 1)
+    uploads = deployment.settings.topics.uploads
+    forged = upload_headers("x", "t", "image/jpeg", "/")
+    deployment.send_raw([Outgoing(uploads, b"x", [*forged, (REPLAY_HEADER, f"{uploads} 0 0".encode())])])
+    operator = Operator(deployment, capsys)
+    assert "0 sent again; 1 had been sent again before" in operator.says("replay", "--all")
+    assert "1 sent again" in operator.says("replay", "--all", "--again")
+
+
 def test_what_is_gone_is_said_and_the_rest_is_sent(create: Create, capsys: Capture) -> None:
     """Exit 1 where retention was faster, or the topic is another one now; what is no upload is left out and said."""
     deployment = create()

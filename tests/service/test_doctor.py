@@ -6,26 +6,27 @@ itself.
 
 from __future__ import annotations
 
-import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from models.encoder import load_encoder
+from models.golden import write_golden
+from models.manifest import BUILT_IN, refresh_manifest
 from models.model import load_model
-from ops.cli.main import main
 from ops.cli.topics import planned
 from ops.doctor import broker as kafka_checks
 from ops.doctor.broker import BROKER, BROKER_SETTINGS, TRANSACTIONS
 from ops.doctor.chain import PROGRESS
 from ops.doctor.clock import BROKER_CLOCK, INDEX_CLOCK
 from ops.doctor.index import CANARY, INDEX
-from ops.doctor.model import WEIGHTS
+from ops.doctor.model import ENCODER, WEIGHTS
 from ops.doctor.report import State
 from ops.doctor.topics import CONFIGS, PARTITIONS, TOPICS
 from ops.local.kafka import KafkaServer
@@ -34,7 +35,7 @@ from stream.config import Settings
 from stream.kafka import Admin, LogProducer, Outgoing
 from stream.neighbours.milvus import collection, probe
 from tests.support.deployment import Deployment, SentUpload
-from tests.support.doctor import broken, collections_of, created, looked
+from tests.support.doctor import broken, collections_of, created, doctored, looked
 from tests.support.photos import jpeg, photo
 
 pytestmark = pytest.mark.timeout(240)
@@ -57,17 +58,6 @@ def create(kafka: KafkaServer, milvus_uri: str, tmp_path: Path) -> Iterator[Crea
         deployment.close()
 
 
-def doctor(
-    capsys: Capture, deployment: Deployment, *flags: str, **values: Any
-) -> tuple[int, dict[str, dict[str, str]]]:
-    """The command with a settings file; its exit code and the last finding of each check."""
-    config = deployment.folder / "doctor.yaml"
-    config.write_text(yaml.safe_dump({**deployment.values, "instance_id": "doctor", **values}))
-    capsys.readouterr()
-    code = main(["doctor", "--json", "--config", str(config), *flags])
-    return code, {row["check"]: row for row in json.loads(capsys.readouterr().out)}
-
-
 def test_a_healthy_deployment_has_nothing_broken(create: Create, capsys: Capture) -> None:
     """Exit 0 beside a working worker: all is checked, only the one copy is warned of, and nothing is left behind."""
     deployment = create()
@@ -76,7 +66,7 @@ def test_a_healthy_deployment_has_nothing_broken(create: Create, capsys: Capture
     value = jpeg(photo("coffee.png"))
     deployment.wait_judged(deployment.send(SentUpload(f"u{n}", value, f"t{n}", n % 2) for n in range(4)))
     before = {name: len(deployment.read(name)) for name in planned(topics)}
-    code, rows = doctor(capsys, deployment)
+    code, rows = doctored(capsys, deployment)
     assert {row["check"] for row in rows.values() if row["state"] != "ok"} == {"copies"}, rows
     assert code == 0
     assert {name: len(deployment.read(name)) for name in planned(topics)} == before
@@ -90,7 +80,7 @@ def test_servers_that_are_away_are_named_and_the_rest_is_checked(create: Create,
     """Exit 1 without Kafka, and without Milvus; what depends on one is not checked, all else is."""
     deployment = create(kafka={"request_timeout_s": 2.0, "transaction_timeout_s": 2.0}, index={"timeout_s": 2.0})
     gone = f"127.0.0.1:{free_port()}"
-    code, rows = doctor(capsys, deployment, f"--kafka.bootstrap_servers={gone}", f"--index.uri=http://{gone}")
+    code, rows = doctored(capsys, deployment, f"--kafka.bootstrap_servers={gone}", f"--index.uri=http://{gone}")
     assert code == 1
     assert {name for name, row in rows.items() if row["state"] == "broken"} == {BROKER, INDEX}
     assert gone in rows[BROKER]["found"]
@@ -98,6 +88,25 @@ def test_servers_that_are_away_are_named_and_the_rest_is_checked(create: Create,
     assert "index.uri" in rows[INDEX]["fix"]
     assert {rows[name]["state"] for name in (TOPICS, TRANSACTIONS, CANARY, PROGRESS)} == {"not checked"}
     assert {rows[name]["state"] for name in ("settings", WEIGHTS, "encoder", "decoder")} == {"ok"}
+
+
+def test_a_runtime_that_does_not_reproduce_the_golden_vectors(create: Create, capsys: Capture, tmp_path: Path) -> None:
+    """R10: golden vectors of a runtime that sees blue for red: the encoder alone is broken, beside files that are all
+    what their manifest says; it is told how far off it is, and which weights folder to restore.
+
+    Break, tried: leave `check_parity` out of `load_encoder`.
+    """
+    folder = tmp_path / "weights"
+    shutil.copytree(BUILT_IN, folder)
+    encoder = load_encoder(threads=1)
+    write_golden(folder, lambda pictures: encoder.encode(pictures[..., ::-1].copy()))
+    refresh_manifest(folder)
+    code, rows = doctored(capsys, create(), model={"weights": str(folder), "threads": 1})
+    assert code == 1
+    assert {name for name, row in rows.items() if row["state"] == "broken"} == {ENCODER}, rows
+    assert "does not reproduce the golden vectors of weights: lowest cosine 0." in rows[ENCODER]["found"]
+    assert "model.runtime" in rows[ENCODER]["fix"]
+    assert str(folder) in rows[ENCODER]["fix"]
 
 
 def test_topics_that_are_not_as_they_should_be(create: Create) -> None:

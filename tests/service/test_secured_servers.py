@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
+from ops.doctor.broker import BROKER_SETTINGS
+from ops.doctor.clock import BROKER_CLOCK, INDEX_CLOCK
+from ops.doctor.index import CANARY
+from ops.doctor.topics import CONFIGS, COPIES
 from stream.errors import BrokerUnavailable, DejaviewError, NotPermitted, SettingError, TopicMissing
 from stream.service import Service, Stage
 from tests.support.deployment import SentUpload, until
+from tests.support.doctor import doctored
+from tests.support.groups import Groups
 from tests.support.least_rights import (
     BOUND_S,
     START_TIMEOUT_S,
@@ -23,9 +29,11 @@ from tests.support.least_rights import (
     fingerprints,
 )
 from tests.support.photos import jpeg, photo
-from tests.support.secured import KAFKA_RIGHTS, Right
+from tests.support.secured import KAFKA_RIGHTS, ROOT_TOKEN, Right
 
 pytestmark = pytest.mark.timeout(300)
+
+BEYOND_A_WORKER = (BROKER_SETTINGS, BROKER_CLOCK, CONFIGS, COPIES, CANARY, INDEX_CLOCK)
 
 
 def judged_once(secured: Secured) -> int:
@@ -63,6 +71,37 @@ def test_the_whole_path_with_least_rights(secured: Secured) -> None:
     assert "ACLs of this user" in said
     assert len(deployment.verdicts()) == 3
     assert_no_secret(said)
+
+
+def test_doctor_over_secured_servers(secured: Secured, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the workers' rights a healthy deployment has nothing broken: what they may not ask is not checked, and
+    nothing is left in Milvus. With the administrators' all is checked and well. No secret is shown.
+
+    Breaks, each tried: another transactional id; NotPermitted out of `BrokerChecks._configs`; the canary not dropped
+    before it is made (it stays behind).
+    """
+    deployment = secured.deployment
+    groups = Groups(deployment.settings)
+    groups.configure(deployment.settings.topics.ledger, "retention.ms", "-1")
+    groups.close()
+    deployment.start("a").wait_ready()
+    deployment.wait_judged(deployment.send([SentUpload("first", jpeg(photo("astronaut.png")))]))
+    code, rows = doctored(capsys, deployment)
+    not_well = {name: row["state"] for name, row in rows.items() if row["state"] != "ok"}
+    assert not_well == dict.fromkeys(BEYOND_A_WORKER, "not checked"), rows
+    assert code == 0
+    assert_no_secret(rows)
+    (collection,) = (name for name in secured.milvus.client().list_collections() if name.startswith(secured.user))
+    assert "doctor" not in collection
+    (secured.folder / "root").write_text(ROOT_TOKEN)
+    everything = secured.settings(
+        kafka={"options": secured.kafka.options(), "option_files": {}}, index={"token_file": secured.folder / "root"}
+    )
+    deployment.values = everything.model_dump(mode="json", exclude_unset=True)
+    code, rows = doctored(capsys, deployment)
+    assert {name: row for name, row in rows.items() if row["state"] != "ok"}.keys() == {COPIES}
+    assert code == 0
+    assert not [row for row in rows.values() if ROOT_TOKEN in str(row)]
 
 
 @pytest.mark.parametrize("missing", KAFKA_RIGHTS, ids=lambda right: right.label)

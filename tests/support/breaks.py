@@ -288,6 +288,19 @@ def _any_tenants_hits(original: Call) -> Call:
     return hits
 
 
+def _one_window_for_all() -> None:
+    """R11: the window ignores the tenant."""
+
+    def around(original: Call) -> Call:
+        def nearest(self: Any, _tenant: str, *asked: Any) -> list[list[Any]]:
+            found = [original(self, tenant, *asked) for tenant in (*self._tenants, "")]
+            return [[hit for hits in of_each for hit in hits] for of_each in zip(*found, strict=True)]
+
+        return nearest
+
+    replace("stream.window.Window", "nearest", around)
+
+
 BREAKS: dict[str, Callable[[], None]] = {
     "encode-commits-what-it-took": _encode_commits_what_it_took,
     "offsets-outside-the-transaction": _offsets_outside_the_transaction,
@@ -310,4 +323,5 @@ BREAKS: dict[str, Callable[[], None]] = {
     "second-signal-kills": _second_signal_kills,
     "swap-colours": _swap_colours,
     "no-tenant-filter": _no_tenant_filter,
+    "one-window-for-all": _one_window_for_all,
 }

@@ -1,13 +1,17 @@
-"""A deployment with the topics of `topics create`, and what single checks of `doctor` find there."""
+"""A deployment with the topics of `topics create`, and what `doctor` and its single checks find there."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
 from pymilvus import MilvusClient
 
+from ops.cli.main import main
 from ops.cli.topics import planned
 from ops.doctor.broker import BrokerChecks
 from ops.doctor.examination import impatient
@@ -16,7 +20,7 @@ from ops.doctor.model import ModelChecks
 from ops.doctor.report import Check, Finding, State, examine
 from stream.config import Settings
 from stream.kafka import Admin
-from tests.support.deployment import Deployment, own_values
+from tests.support.deployment import Deployment, merge, own_values
 
 PARTITIONS = 2
 
@@ -30,6 +34,17 @@ def created(folder: Path, bootstrap: str, milvus_uri: str, **values: Any) -> Dep
         admin.create(name, PARTITIONS, 1, config)
     admin.partition_counts(list(planned(settings.topics)))
     return Deployment(folder, settings, merged)
+
+
+def doctored(
+    capsys: pytest.CaptureFixture[str], deployment: Deployment, *flags: str, **values: Any
+) -> tuple[int, dict[str, dict[str, str]]]:
+    """The command with a deployment's settings file; its exit code and the last finding of each check."""
+    config = deployment.folder / "doctor.yaml"
+    config.write_text(yaml.safe_dump(merge(deployment.values, {"instance_id": "doctor"}, values)))
+    capsys.readouterr()
+    code = main(["doctor", "--json", "--config", str(config), *flags])
+    return code, {row["check"]: row for row in json.loads(capsys.readouterr().out)}
 
 
 def with_needs(checks: list[Check], names: set[str]) -> list[Check]:

@@ -6,6 +6,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from stream.config import Settings
+from stream.kafka.client import configuration
 
 TIMEOUT_S = 20.0
 
@@ -15,15 +16,14 @@ class Groups:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+        self._admin = AdminClient(configuration(settings, {}, {}))
         self._consumers: dict[str, Consumer] = {}
 
     def places(self, stage: str, topic: str) -> tuple[dict[int, int], dict[int, int]]:
         """Committed offsets (-1001: none) and ends of a topic, by partition."""
         group = f"{self._settings.kafka.group_prefix}-{stage}"
         if group not in self._consumers:
-            servers = self._settings.kafka.bootstrap_servers
-            self._consumers[group] = Consumer({"bootstrap.servers": servers, "group.id": group})
+            self._consumers[group] = Consumer(configuration(self._settings, {}, {"group.id": group}))
         consumer = self._consumers[group]
         partitions = [TopicPartition(topic, n) for n in range(self._settings.topics.partitions)]
         committed = {place.partition: place.offset for place in consumer.committed(partitions, TIMEOUT_S)}

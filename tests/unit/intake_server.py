@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
             if mischief is not None:
                 mischief()
             elif name[:3].isdigit():
-                self.answer(int(name[:3]), XML.format(name[4:]).encode(), Location=f"https://{HOST}/other")
+                self.answer(int(name[:3]), XML.format(name[4:]).encode(), Location=server.location)
             else:
                 self.answer(200, CONTENT)
         except OSError:
@@ -87,13 +87,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """A loopback server that remembers what it was asked for."""
+    """A loopback server that remembers what it was asked for; its redirects lead to `location`."""
 
     daemon_threads = True
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.paths: list[str] = []
+        self.location = f"https://{HOST}/other"
         self.stop = threading.Event()
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)

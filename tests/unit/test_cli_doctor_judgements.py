@@ -177,6 +177,17 @@ GROUP = GroupFacts(
         (replace(GROUP, group=Group("g", 1, {0: 5, 1: None})), State.BROKEN, "no committed offset in partition 1"),
         (replace(GROUP, stage="encode", group=Group("g", 1, {0: None, 1: None})), State.WARNING, "begins anew"),
         (replace(GROUP, stage="encode", group=Group("g", 1, {0: 5, 1: None})), State.OK, "1 members"),
+        # `latest` is for a new group: what was added to the topic later is read from its beginning.
+        (
+            replace(GROUP, stage="encode", first_start="latest", group=Group("g", 1, {0: 10, 1: None})),
+            State.OK,
+            "1 members, lag 7",
+        ),
+        (
+            replace(GROUP, stage="encode", first_start="latest", group=Group("g", 1, {0: None, 1: None}), written={}),
+            State.OK,
+            "1 members, lag 0",
+        ),
         (replace(GROUP, stage="index", group=Group("g", 0, {0: 1, 1: None})), State.OK, "0 members"),
         (
             replace(GROUP, group=Group("g", 0, {0: None, 1: None}), ends={0: (0, 0), 1: (0, 0)}, written={}),

@@ -131,6 +131,8 @@ class MilvusProbe(MilvusIndex):
         """
         begun = time.monotonic()
         with self._canary_index() as index:
+            # Whoever may not drop it would leave it behind.
+            self._drop(index.collection)
             index.prepare()
             asked_ms = _now_ms()
             acknowledged = index.insert([_row()])
