@@ -166,7 +166,7 @@ class Proxy:
         except OSError:
             pair.close()
             return
-        if pair.half_closed:
+        if pair.half_closed and source is pair.server:
             # The other direction goes on until the client ends it.
             return
         pair.close()

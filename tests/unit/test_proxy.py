@@ -81,6 +81,18 @@ def test_half_closed(proxy: Proxy, server: EchoServer) -> None:
         until(lambda: server.read == b"astill", 5)
 
 
+def test_nothing_stays_of_a_half_closed_connection_that_its_client_left(proxy: Proxy) -> None:
+    """A client tries again hundreds of times a second: what it leaves open would use up the system's files.
+
+    Break: end `_pump` without closing, whoever ended.
+    """
+    proxy.mode = Mode.HALF_CLOSE
+    for _ in range(5):
+        with socket.create_connection((LOOPBACK, proxy.port), timeout=5) as client:
+            assert client.recv(10) == b""
+    until(lambda: proxy.touched == 5 and not proxy._pairs, 5)
+
+
 def test_dropped_bytes_are_not_passed_on(proxy: Proxy, server: EchoServer) -> None:
     """Nobody is told. Break: pass them on."""
     with connected(proxy) as client:
