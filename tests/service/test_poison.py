@@ -140,7 +140,7 @@ def test_poison_of_every_kind_is_last_and_the_partition_goes_on(scene: Scene) ->
     partition: one dead letter each with the right reason (or the verdict that a harmless oddity deserves), offsets past
     it, nothing of its bytes told, and the next uploads of every partition are judged.
 
-    Breaks, not tried yet: raise in `Preparer._fail`; leave a failure uncommitted; the malformed tenant as the
+    Breaks, each tried: raise in `Preparer._fail`; leave a failure uncommitted; the malformed tenant as the
     fingerprint's key (too long for the topic, tried for ever); JSON parsed whatever its size.
     """
     kinds = table(scene.root, TENANTS)
@@ -158,7 +158,7 @@ def test_poison_of_every_kind_is_last_and_the_partition_goes_on(scene: Scene) ->
 def test_a_decoder_that_hangs(scene: Scene) -> None:
     """R6: the decoder process is stopped with a picture in hand: `decode_timeout` after the wall time, then a new one.
 
-    Break, not tried yet: wait for a reply without a deadline.
+    Break, tried: wait for a reply without a deadline.
     """
     pid = decoder_of(scene.worker)
     os.kill(pid, signal.SIGSTOP)
