@@ -173,7 +173,8 @@ def test_a_decoder_that_hangs(scene: Scene) -> None:
 def test_a_decoder_killed_by_a_signal(scene: Scene) -> None:
     """R6: the decoder is killed with a picture in hand, and the second one too: one dead letter, `decoder_crashed`.
 
-    Break, not tried yet: let `CrashedError` out of the pool (the stage ends), or try for ever (no dead letter).
+    Breaks, each tried: let `CrashedError` out of the pool (the stage ends); try for ever (the third try succeeds: a
+    verdict instead of the dead letter).
     """
     # A fresh process, so that what one reads before its first picture (its modules) is known.
     os.kill(decoder_of(scene.worker), signal.SIGKILL)
