@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from typing import Any
 import yaml
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from ops.local.ports import free_port
 from schemas.cloudevents import upload_headers
 from schemas.events import DeadLetter, Verdict
 from stream.config import Settings
@@ -44,13 +44,25 @@ class SentUpload:
     content_type: str = "image/jpeg"
 
 
+METRICS_AT = re.compile(r"metrics at http://127\.0\.0\.1:(\d+)/metrics")
+
+
 @dataclass
 class Worker:
     """A `dejaview run` process."""
 
     process: subprocess.Popen[bytes]
-    port: int
     log: Path
+    _port: int = 0
+
+    @property
+    def port(self) -> int:
+        """Where it serves health and metrics, as its log says; 0 before. It picks one itself: two test runs beside
+        each other would choose the same one now and then.
+        """
+        if not self._port and (found := METRICS_AT.search(self.log.read_text(errors="replace"))):
+            self._port = int(found[1])
+        return self._port
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -64,8 +76,11 @@ class Worker:
 
     def get(self, path: str) -> tuple[int, str]:
         """GET one of /livez, /readyz, /metrics."""
+        port = self.port
+        if not port:
+            return 0, "it has not begun to serve"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -126,9 +141,8 @@ class Deployment:
             sabotage: environment for `tests.support.worker`, which breaks the program or crashes it at a stated step.
             values: settings of this worker only.
         """
-        port = free_port()
         config = self.folder / f"{name}.yaml"
-        merged = merge(self.values, self.worker_values, values, {"instance_id": name, "health": {"port": port}})
+        merged = merge(self.values, self.worker_values, values, {"instance_id": name, "health": {"port": 0}})
         config.write_text(yaml.safe_dump(merged))
         log = self.folder / f"{name}-{len(self.workers)}.log"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **(sabotage or {})}
@@ -138,7 +152,7 @@ class Deployment:
             command += ["--stage", stage]
         with log.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=self.folder)
-        worker = Worker(process, port, log)
+        worker = Worker(process, log)
         self.workers.append(worker)
         return worker
 
