@@ -1,6 +1,7 @@
 """R11 on every index: random tenants, rows and questions; no row is ever shown over a tenant's border.
 
-Breaks, not tried yet: a search without its tenant filter; a filter that names a prefix (`like "a%"`).
+Breaks, each tried: a search without its tenant filter, in Milvus with and without the check of the answer's tenants;
+a filter that names a prefix (`like "a%"`).
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_a_dead_letter_topic_that_refuses_holds_the_offset(blocked: Blocked) -> 
     """R5: the broker refuses the dead letter: nothing from it on is committed, /readyz says why, and once the topic is
     repaired there is one dead letter and the rest is judged, without a restart.
 
-    Break, not tried yet: take MSG_SIZE_TOO_LARGE for delivered in `LogProducer._delivered`.
+    Break, tried: take MSG_SIZE_TOO_LARGE for delivered in `LogProducer._delivered`.
     """
     blocked.groups.configure(blocked.topics.deadletters, "max.message.bytes", str(REFUSING_BYTES))
     worker = blocked.deployment.start("a")
@@ -104,7 +104,7 @@ def test_a_dead_letter_topic_that_is_gone_holds_the_offset(blocked: Blocked) -> 
     """R5: the dead-letter topic was deleted: nothing from the first dead letter on is committed, the worker says which
     topic is missing, and once it is there again (and the worker started) there is one dead letter and the rest.
 
-    Break, not tried yet: skip dead letters in `Committer._records`.
+    Break, tried: skip dead letters in `Committer._records` (the worker never stops).
     """
     worker = blocked.deployment.start("a")
     worker.wait_ready()
@@ -171,7 +171,7 @@ def test_a_store_that_answers_503_is_waited_for(
     says why, and there is no dead letter; when it is back everything has its verdict. Past `fetch_retry_max_s`, and
     never before, an upload is a dead letter `store_unavailable`, and the worker is ready again.
 
-    Breaks, not tried yet: take 503 for the item's fault; give up when the next wait would reach past the limit (dead
+    Breaks, each tried: take 503 for the item's fault; give up when the next wait would reach past the limit (dead
     letters come early); leave the trouble standing after the dead letter (never ready again).
     """
     encode = {"in_flight_items_max": IN_FLIGHT_MAX, "in_flight_bytes_max": IN_FLIGHT_BYTES_MAX}

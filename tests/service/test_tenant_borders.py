@@ -41,7 +41,8 @@ def test_one_picture_under_many_names(deployment: Deployment) -> None:
     """R11: each allowed name has its own `unique`, and its own `duplicate` of it once the rows are in the index; each
     other one has a dead letter `bad_tenant`, and nothing else; each fingerprint lies where the raw name's bytes say.
 
-    Breaks, not tried yet: strip names in `parse_tenant`; search without the filter; row ids without the tenant.
+    Breaks, each tried: strip names in `parse_tenant`; search without the filter, or row ids without the tenant (the
+    judge refuses another tenant's candidate: its stage ends, and half the uploads have no answer).
     """
     worker = deployment.start("a")
     worker.wait_ready()
