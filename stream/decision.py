@@ -119,10 +119,10 @@ def judge(item: Item, candidates: Iterable[Hit], rule: Rule) -> Verdict:
     Raises:
         ValueError: a candidate belongs to another tenant; nothing may be said of it.
     """
-    ranked = _rank(item, candidates)
+    ranked = _rank(item, candidates, rule)
     best = ranked[0] if ranked else None
     kind = _kind(best, rule)
-    neighbours = [r.neighbour() for r in ranked[: rule.neighbours_max]]
+    neighbours = [r.neighbour() for r in ranked]
     return Verdict(
         tenant=item.tenant,
         upload_id=item.upload_id,
@@ -140,14 +140,20 @@ def judge(item: Item, candidates: Iterable[Hit], rule: Rule) -> Verdict:
     )
 
 
-def _rank(item: Item, candidates: Iterable[Hit]) -> Sequence[_Ranked]:
+def _rank(item: Item, candidates: Iterable[Hit], rule: Rule) -> Sequence[_Ranked]:
+    """The most similar rows, by score.
+
+    As many as are asked of the index, and chosen as the index chooses: which of them the window still holds, and how
+    many more it would have offered, must not matter.
+    """
+    known = [replace(hit, similarity=1.0) if hit.row_id == item.row_id else hit for hit in join(candidates)]
+    nearest = sorted(known, key=lambda hit: (-hit.similarity, hit.ledger_offset, hit.row_id))[: rule.neighbours_max]
     ranked = []
-    for hit in join(candidates):
+    for hit in nearest:
         if hit.tenant != item.tenant:
             raise ValueError(f"candidate of tenant {hit.tenant!r} for an item of tenant {item.tenant!r}")
         exact = hit.row_id == item.row_id
-        known = replace(hit, similarity=1.0) if exact else hit
-        ranked.append(_Ranked(known, exact, 1.0 if exact else score_of(hit.similarity, item.bias, hit.bias)))
+        ranked.append(_Ranked(hit, exact, 1.0 if exact else score_of(hit.similarity, item.bias, hit.bias)))
     return sorted(ranked, key=lambda r: r.order)
 
 

@@ -24,7 +24,7 @@ from schemas.events import (
     Verdict,
     VerdictKind,
 )
-from stream.decision import Item, Rule, judge, score_of
+from stream.decision import Item, Rule, judge
 from stream.memory import Memory, source_key, upload_key
 from stream.neighbours.protocol import Found, Hit
 from stream.window import Window
@@ -103,7 +103,7 @@ class _Twins:
     def near(self, item: Item, rows_max: int) -> list[Hit]:
         row = self._similarity[self._column[id(item)]]
         hits = [replace(hit, similarity=float(row[n])) for n, hit in self._representatives]
-        hits.sort(key=lambda h: (h.row_id != item.row_id, -score_of(h.similarity, item.bias, h.bias), h.ledger_offset))
+        hits.sort(key=lambda hit: (hit.row_id != item.row_id, -hit.similarity, hit.ledger_offset))
         return hits[:rows_max]
 
     def add(self, item: Item, verdict: VerdictKind, order: int) -> None:
@@ -207,9 +207,8 @@ class _Session:
         for tenant, group in offsets.items():
             items = [self._items[offset] for offset in group]
             vectors: Vector = np.stack([item.embedding for item in items])
-            biases: Vector = np.array([item.bias for item in items], dtype=np.float32)
             rows_max = self._judge.rule_of(tenant).neighbours_max
-            near = self._judge.window.nearest(tenant, vectors, biases, [i.row_id for i in items], rows_max)
+            near = self._judge.window.nearest(tenant, vectors, [i.row_id for i in items], rows_max)
             found.update(zip(group, near, strict=True))
         return found
 

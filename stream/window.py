@@ -28,7 +28,6 @@ class TenantRows:
 
     def __init__(self) -> None:
         self._vectors: Vector = np.empty((_FIRST_ROWS, EMBEDDING_SIZE), dtype=np.float32)
-        self._biases: Vector = np.empty(_FIRST_ROWS, dtype=np.float32)
         self._hits: list[Hit] = []
         self._start = 0
         self._ids: dict[str, Hit] = {}
@@ -41,7 +40,6 @@ class TenantRows:
             self._make_room()
         end = len(self._hits)
         self._vectors[end] = embedding
-        self._biases[end] = hit.bias
         self._hits.append(hit)
         self._ids.setdefault(hit.row_id, hit)
 
@@ -53,15 +51,14 @@ class TenantRows:
         if len(self._vectors) >= _ROWS_TRIMMED_MIN and len(self._vectors) > _ROOM_SHARE_MAX * len(self):
             self._make_room()
 
-    def nearest(self, vectors: Vector, biases: Vector, row_ids: list[str], rows_max: int) -> list[list[Hit]]:
-        """For each of float32 [N, 256] the rows of highest score, and the one with its own id."""
+    def nearest(self, vectors: Vector, row_ids: list[str], rows_max: int) -> list[list[Hit]]:
+        """For each of float32 [N, 256] the most similar rows, as the index has them, and the one with its own id."""
         if not len(self):
             return [[] for _ in row_ids]
         used = slice(self._start, len(self._hits))
         similarity = vectors @ self._vectors[used].T
-        score = similarity - self._biases[used] / 2 - biases[:, None] / 2
         keep = min(rows_max, len(self))
-        columns = np.argpartition(-score, keep - 1, axis=1)[:, :keep]
+        columns = np.argpartition(-similarity, keep - 1, axis=1)[:, :keep]
         found = []
         for n, row_id in enumerate(row_ids):
             hits = [replace(self._hits[self._start + c], similarity=float(similarity[n, c])) for c in columns[n]]
@@ -74,10 +71,8 @@ class TenantRows:
         used = slice(self._start, len(self._hits))
         size = max(_FIRST_ROWS, len(self) + len(self) // 2 + 1)
         vectors = np.empty((size, EMBEDDING_SIZE), dtype=np.float32)
-        biases = np.empty(size, dtype=np.float32)
         vectors[: len(self)] = self._vectors[used]
-        biases[: len(self)] = self._biases[used]
-        self._vectors, self._biases, self._hits, self._start = vectors, biases, self._hits[used], 0
+        self._vectors, self._hits, self._start = vectors, self._hits[used], 0
 
 
 class Window:
@@ -120,9 +115,7 @@ class Window:
             if not len(rows):
                 del self._tenants[tenant]
 
-    def nearest(
-        self, tenant: str, vectors: Vector, biases: Vector, row_ids: list[str], rows_max: int
-    ) -> list[list[Hit]]:
-        """The tenant's rows near float32 [N, 256]: at most `rows_max` by score, and the one of the same id."""
+    def nearest(self, tenant: str, vectors: Vector, row_ids: list[str], rows_max: int) -> list[list[Hit]]:
+        """The tenant's rows near float32 [N, 256]: the `rows_max` most similar, and the one of the same id."""
         rows = self._tenants.get(tenant)
-        return rows.nearest(vectors, biases, row_ids, rows_max) if rows is not None else [[] for _ in row_ids]
+        return rows.nearest(vectors, row_ids, rows_max) if rows is not None else [[] for _ in row_ids]

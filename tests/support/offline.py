@@ -16,7 +16,7 @@ from stream.decision import Item, Rule, judge
 from stream.kafka import Record
 from stream.neighbours.protocol import Hit
 
-# Best rows by score and by similarity that the rule is shown; it looks at ten.
+# The most similar rows that the rule is shown; it looks at ten.
 _SHOWN = 50
 # One rounding step: float32 sums are added up in another order in Milvus and in numpy.
 _STEP = 1.01e-4
@@ -38,14 +38,12 @@ class _Gallery:
     hits: list[Hit] = field(default_factory=list)
     by_row_id: dict[str, int] = field(default_factory=dict)
     vectors: np.ndarray = field(default_factory=lambda: np.empty((64, EMBEDDING_SIZE)))
-    biases: np.ndarray = field(default_factory=lambda: np.empty(64))
 
     def add(self, item: Item, kind: VerdictKind, order: int) -> None:
         count = len(self.hits)
         if count == len(self.vectors):
             self.vectors = np.concatenate([self.vectors, np.empty_like(self.vectors)])
-            self.biases = np.concatenate([self.biases, np.empty_like(self.biases)])
-        self.vectors[count], self.biases[count] = item.embedding, item.bias
+        self.vectors[count] = item.embedding
         self.by_row_id.setdefault(item.row_id, count)
         self.hits.append(item.as_hit(kind, order))
 
@@ -54,8 +52,7 @@ class _Gallery:
         if not count:
             return []
         similarity = self.vectors[:count] @ item.embedding.astype(np.float64)
-        score = similarity - (self.biases[:count] + item.bias) / 2
-        chosen = {*np.argsort(-score, kind="stable")[:_SHOWN], *np.argsort(-similarity, kind="stable")[:_SHOWN]}
+        chosen = {*np.argsort(-similarity, kind="stable")[:_SHOWN]}
         if item.row_id in self.by_row_id:
             chosen.add(self.by_row_id[item.row_id])
         return [replace(self.hits[n], similarity=float(similarity[n])) for n in sorted(map(int, chosen))]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.events import Evidence, VerdictKind
 from stream.decision import Item, judge, score_of
+from stream.neighbours.rows import best_hits
 from tests.support.made import DUPLICATE, REVIEW, RULE, hit, item
 
 similarities = st.floats(-1, 1, allow_nan=False)
@@ -128,3 +129,16 @@ def test_verdict_score_and_margin_agree(similarity: float, bias: float, row_bias
     assert (verdict.verdict is VerdictKind.DUPLICATE) == (verdict.score >= DUPLICATE)
     assert (verdict.verdict is VerdictKind.UNIQUE) == (verdict.score < REVIEW)
     assert (verdict.match is None) == (verdict.verdict is VerdictKind.UNIQUE)
+
+
+@given(st.lists(st.tuples(similarities, biases, st.booleans()), min_size=1, max_size=40))
+def test_it_does_not_matter_which_rows_the_window_still_holds(rows: list[tuple[float, float, bool]]) -> None:
+    """R2: some rows are in the window, the others in the index, and both show their ten most similar: after a crash
+    the border between them lies elsewhere, and the verdict is the same. A far row of low bias may score highest.
+
+    Break: rank all candidates by score, in `_rank`, or show the window's rows of highest score.
+    """
+    made = [hit(s, bias=b, offset=n, name=f"row-{n}") for n, (s, b, _) in enumerate(rows)]
+    window = best_hits([h for h, row in zip(made, rows, strict=True) if row[2]], RULE.neighbours_max)
+    index = best_hits([h for h, row in zip(made, rows, strict=True) if not row[2]], RULE.neighbours_max)
+    assert judge(item(bias=0.2), [*index, *window], RULE) == judge(item(bias=0.2), made, RULE)

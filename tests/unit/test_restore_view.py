@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,7 +96,7 @@ def test_a_restored_judge_knows_what_the_last_one_knew(
     else:
         pytest.fail("the restore does not end")
     expected = [o for o, e in entries.items() if o >= progress and e.representative is not None]
-    found = window.nearest("t", random_vector(0)[None], np.zeros(1, np.float32), ["none"], 1_000)[0]
+    found = window.nearest("t", random_vector(0)[None], ["none"], 1_000)[0]
     assert sorted(h.ledger_offset for h in found) == expected
     in_range = [o for o in entries if o >= start][-remembered:]
     for offset, entry in entries.items():

@@ -31,7 +31,7 @@ def test_exactly_the_rows_from_the_pin_on_are_found(made: list[tuple[int, str]],
     assert len(window) == sum(offset >= pin for offset, _ in made)
     for tenant in "abc":
         query = np.stack([random_vector(7)])
-        (found,) = window.nearest(tenant, query, np.zeros(1, np.float32), ["none"], 1_000)
+        (found,) = window.nearest(tenant, query, ["none"], 1_000)
         assert {h.ledger_offset for h in found} == {o for o, t in made if t == tenant and o >= pin}
         for h in found:
             assert h.similarity == pytest.approx(float(random_vector(h.ledger_offset) @ query[0]), abs=1e-5)
@@ -43,7 +43,7 @@ def test_window_keeps_its_rows_when_it_grows_and_shrinks() -> None:
     for offset in range(1_000):
         window.append(hit(1.0, name=f"row{offset}", offset=offset), random_vector(offset))
         window.drop_below(offset - 90)
-        (found,) = window.nearest("t", random_vector(offset)[None], np.zeros(1, np.float32), ["none"], 1)
+        (found,) = window.nearest("t", random_vector(offset)[None], ["none"], 1)
         assert found[0].ledger_offset == offset
 
 
@@ -51,7 +51,7 @@ def test_the_row_of_the_same_id_is_found_beside_the_nearest() -> None:
     """R2: a byte-identical representative is found whatever is nearer. Break: drop `own` in `nearest`."""
     window = filled([(n, "t") for n in range(50)])
     own = hit(1.0, name="row3", tenant="t").row_id
-    (found,) = window.nearest("t", random_vector(40)[None], np.zeros(1, np.float32), [own], 1)
+    (found,) = window.nearest("t", random_vector(40)[None], [own], 1)
     assert {h.upload_id for h in found} == {"row40", "row3"}
 
 
