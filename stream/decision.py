@@ -147,11 +147,12 @@ def _rank(item: Item, candidates: Iterable[Hit], rule: Rule) -> Sequence[_Ranked
     many more it would have offered, must not matter.
     """
     known = [replace(hit, similarity=1.0) if hit.row_id == item.row_id else hit for hit in join(candidates)]
+    for hit in known:
+        if hit.tenant != item.tenant:
+            raise ValueError(f"candidate of tenant {hit.tenant!r} for an item of tenant {item.tenant!r}")
     nearest = sorted(known, key=lambda hit: (-hit.similarity, hit.ledger_offset, hit.row_id))[: rule.neighbours_max]
     ranked = []
     for hit in nearest:
-        if hit.tenant != item.tenant:
-            raise ValueError(f"candidate of tenant {hit.tenant!r} for an item of tenant {item.tenant!r}")
         exact = hit.row_id == item.row_id
         ranked.append(_Ranked(hit, exact, 1.0 if exact else score_of(hit.similarity, item.bias, hit.bias)))
     return sorted(ranked, key=lambda r: r.order)
