@@ -48,7 +48,7 @@ def _no_window() -> None:
     replace(
         "stream.window.Window",
         "nearest",
-        lambda _original: lambda _self, _tenant, _vectors, _biases, row_ids, _rows_max: [[] for _ in row_ids],
+        lambda _original: lambda _self, _tenant, _vectors, row_ids, _rows_max: [[] for _ in row_ids],
     )
 
 
