@@ -13,7 +13,7 @@ from random import Random
 
 from PIL import Image, ImageOps
 
-from models.training.edits import EDITS
+from models.edits import EDITS
 from ops.demo.photos import Photo
 
 # A copy on the web is rarely larger, and edits of 12 megapixels would take the demo's time.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.training.edits import EDITS
+from models.edits import EDITS
 from tests.fault.cluster import Cluster
 from tests.fault.load import Shape
 from tests.fault.round import Round, seed_of_this_run

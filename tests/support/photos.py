@@ -10,7 +10,7 @@ from pathlib import Path
 import skimage
 from PIL import Image
 
-from models.training.edits import EDITS
+from models.edits import EDITS
 
 NAMES = (
     "astronaut.png",

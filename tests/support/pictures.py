@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from models.training.edits import EDITS
+from models.edits import EDITS
 from tests.support.deployment import SentUpload
 from tests.support.photos import jpeg
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from models.training.edits import EDITS
+from models.edits import EDITS
 from ops.demo.photos import NAME_CHARS_MAX, SIDE_MIN, collection
 from ops.demo.uploads import DEMO_EDITS, THUMBNAIL_SIDE, Kind, Upload, Workshop, in_words
 from stream.errors import SettingError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.training.edits import EDITS
+from models.edits import EDITS
 
 
 @pytest.mark.parametrize("size", [(320, 200), (200, 320), (240, 240), (40, 30)])
@@ -31,6 +31,6 @@ def test_edit_is_seeded_and_leaves_the_picture_alone(name: str, size: tuple[int,
 
 def test_demo_needs_no_torch() -> None:
     """The edits load Pillow alone. Break: `import torch` in any module they import."""
-    code = "import sys, models.training.edits; print(*sorted({'torch', 'openvino', 'numpy'} & set(sys.modules)))"
+    code = "import sys, models.edits; print(*sorted({'torch', 'openvino', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
