@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,18 +15,40 @@ from stream.errors import SettingError
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
+class Table(BaseModel):
+    """P(copy | score) at some scores; linear between them, level outside."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scores: Annotated[list[float], Field(min_length=2, description="rising")]
+    probabilities: Annotated[list[Probability], Field(min_length=2, description="never falling")]
+
+    @model_validator(mode="after")
+    def _monotone(self) -> Self:
+        if len(self.scores) != len(self.probabilities):
+            raise ValueError(f"{len(self.scores)} scores and {len(self.probabilities)} probabilities")
+        if not all(low < high for low, high in pairwise(self.scores)):
+            raise ValueError("the table's scores do not rise")
+        if not all(low <= high for low, high in pairwise(self.probabilities)):
+            raise ValueError("the table's probabilities fall")
+        return self
+
+    def at(self, score: float) -> float:
+        """The probability, 0 to 1."""
+        return float(np.interp(score, self.scores, self.probabilities))
+
+
 class Calibration(BaseModel):
-    """The content of `calibration.json`: thresholds and table, and how they were come by."""
+    """The content of `calibration.json`: thresholds and tables, and how they were come by."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    format: int = 1
-    provisional: Annotated[bool, Field(description="fitted on a small set of made edits; fit it on your own uploads")]
+    format: Literal[2] = 2
     model_id: str
     duplicate_threshold: Annotated[float, Field(description="`duplicate` at or above this score")]
     review_threshold: Annotated[float, Field(description="`review` from this score to the one above")]
-    scores: Annotated[list[float], Field(min_length=2, description="the table's scores, rising")]
-    probabilities: Annotated[list[Probability], Field(min_length=2, description="P(copy) at each, never falling")]
+    alone: Annotated[Table, Field(description="where the embedding alone speaks")]
+    agreed: Annotated[Table, Field(description="where the perceptual hash says so, too")]
     fitted_on: Annotated[dict[str, int], Field(description="counts of photos and queries")]
     measured: Annotated[dict[str, float], Field(description="precision and recall at both thresholds, same queries")]
     recall_per_edit: Annotated[dict[str, float], Field(description="recall at duplicate_threshold, same queries")]
@@ -33,13 +56,7 @@ class Calibration(BaseModel):
     command: str
 
     @model_validator(mode="after")
-    def _monotone(self) -> Self:
-        if len(self.scores) != len(self.probabilities):
-            raise ValueError(f"{len(self.scores)} scores and {len(self.probabilities)} probabilities")
-        if not all(low < high for low, high in zip(self.scores, self.scores[1:], strict=False)):
-            raise ValueError("the table's scores do not rise")
-        if not all(low <= high for low, high in zip(self.probabilities, self.probabilities[1:], strict=False)):
-            raise ValueError("the table's probabilities fall")
+    def _in_order(self) -> Self:
         if self.review_threshold > self.duplicate_threshold:
             raise ValueError("review_threshold is above duplicate_threshold")
         return self
@@ -65,6 +82,7 @@ class Calibration(BaseModel):
             )
         return calibration
 
-    def confidence(self, score: float) -> float:
-        """P(copy | score), 0 to 1: linear between the table's points, level outside them."""
-        return float(np.interp(score, self.scores, self.probabilities))
+    def confidence(self, score: float, *, agreed: bool = False) -> float:
+        """P(copy | score), 0 to 1. `agreed`: the perceptual hashes are near; that never makes it less likely."""
+        alone = self.alone.at(score)
+        return max(alone, self.agreed.at(score)) if agreed else alone

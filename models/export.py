@@ -1,6 +1,6 @@
 """Make a weights folder from a checkpoint.
 
-    python -m models.export --from CHECKPOINT.pth --to models/weights/NAME
+    python -m models.export --from CHECKPOINT --to models/weights/NAME
 
 Writes model.safetensors, model.onnx (the same parameters, batch norms folded), golden.npz and
 model.json. `models.fit` adds background.npz and calibration.json.
@@ -10,27 +10,37 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from models import golden
 from models.manifest import BACKGROUND, CALIBRATION, ONNX, SAFETENSORS, Manifest, file_sha256, write_manifest
 from models.network import CopyDetector, load_network
-from models.preprocess import SIDE
+from models.photos import TEST, TUNE, UNSEEN, read_photos, split
+from models.preprocess import SIDE, reduce
 from models.runtimes.torch import TorchEncoder
+from models.whitening import whitened
+from schemas.events import Vector
 
 OPSET = 18
 
 
-def export(checkpoint: Path, folder: Path) -> Manifest:
+def export(checkpoint: Path, folder: Path, whiten_on: Sequence[Path] = ()) -> Manifest:
     """Write the folder; what was fitted to other weights is removed."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if checkpoint.suffix == ".safetensors":
+        state = load_file(checkpoint)
+    else:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     # Only training reads the batch counters; without them the file holds parameters alone.
     kept = {name: value.contiguous() for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    if whiten_on:
+        kept = whitened(kept, projected_of(load_network(save(kept)), whiten_on))
     weights = save(kept)
     (folder / SAFETENSORS).write_bytes(weights)
     network = load_network(weights)
@@ -41,6 +51,15 @@ def export(checkpoint: Path, folder: Path) -> Manifest:
         (folder / fitted).unlink(missing_ok=True)
     made_from = f"{checkpoint.name}, SHA-256 {file_sha256(checkpoint)}"
     return write_manifest(folder, folder.name, made_from, "python -m models.export --from CHECKPOINT --to FOLDER")
+
+
+def projected_of(network: CopyDetector, paths: Sequence[Path]) -> Vector:
+    """The projection's outputs for training photos, float32 [N, 256]: none of the project's held-out lists."""
+    held_out = split(TEST) | split(TUNE) | split(UNSEEN)
+    photos = {photo.sha256: photo for photo in read_photos(paths) if photo.sha256 not in held_out}
+    inputs = (torch.from_numpy(reduce(photo.open())[None]) for photo in photos.values())
+    with torch.inference_mode():
+        return np.concatenate([network.projected(image).numpy() for image in inputs])
 
 
 def export_onnx(network: CopyDetector, path: Path) -> None:
@@ -72,10 +91,17 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m models.export", description="make a weights folder")
-    parser.add_argument("--from", dest="checkpoint", type=Path, required=True, help="state_dict saved by torch")
+    parser.add_argument(
+        "--from",
+        dest="checkpoint",
+        type=Path,
+        required=True,
+        help="a training's model.safetensors, or a state_dict saved by torch",
+    )
     parser.add_argument("--to", dest="folder", type=Path, required=True, help="folder; its name is the model's")
+    parser.add_argument("--whiten", type=Path, nargs="*", default=[], metavar="PHOTOS", help="see models/whitening.py")
     arguments = parser.parse_args()
-    manifest = export(arguments.checkpoint, arguments.folder)
+    manifest = export(arguments.checkpoint, arguments.folder, arguments.whiten)
     print(manifest.model_dump_json(indent=2))  # noqa: T201
     return 0
 

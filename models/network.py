@@ -48,9 +48,13 @@ class CopyDetector(nn.Module):
         self.projection = nn.Linear(FEATURE_SIZE, EMBEDDING_SIZE)
 
     def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.normalize(self.projected(images), dim=-1)
+
+    def projected(self, images: Tensor) -> Tensor:
+        """The embedding before it is brought to unit length."""
         scaled = images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
-        pooled = self.gem(self.features(scaled))
-        return nn.functional.normalize(self.projection(pooled), dim=-1)
+        projected: Tensor = self.projection(self.gem(self.features(scaled)))
+        return projected
 
 
 def load_network(safetensors: bytes) -> CopyDetector:

@@ -11,6 +11,10 @@ import numpy as np
 import pdqhash
 from numpy.typing import NDArray
 
+# Two pictures agree at this many differing bits or fewer, where both have this much detail or more.
+DISTANCE_MAX = 31
+QUALITY_MIN = 50
+
 
 class Pdq(NamedTuple):
     """A PDQ hash: 256 bits as 64 hexadecimal digits, and how much detail the picture has (0 to 100)."""

@@ -6,20 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from models.perceptual import hamming
+from models.perceptual import DISTANCE_MAX, QUALITY_MIN, hamming
 from schemas.events import Evidence, Fingerprint, Neighbour, Vector, Verdict, VerdictKind, decode_embedding
 from stream.neighbours.protocol import Hit
 from stream.tenants import row_id
 
 DIGITS = 4
-PDQ_DISTANCE_MAX = 31
-PDQ_QUALITY_MIN = 50
 
 
 class Confidence(Protocol):
-    """P(duplicate | score), from the model's calibration."""
+    """P(duplicate | score), from the model's calibration. `agreed`: the perceptual hashes are near."""
 
-    def confidence(self, score: float) -> float: ...
+    def confidence(self, score: float, *, agreed: bool) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +120,7 @@ def judge(item: Item, candidates: Iterable[Hit], rule: Rule) -> Verdict:
     ranked = _rank(item, candidates, rule)
     best = ranked[0] if ranked else None
     kind = _kind(best, rule)
+    evidence = _evidence(item, best, rule) if best else []
     neighbours = [r.neighbour() for r in ranked]
     return Verdict(
         tenant=item.tenant,
@@ -132,8 +131,8 @@ def judge(item: Item, candidates: Iterable[Hit], rule: Rule) -> Verdict:
         score=best.score if best else None,
         threshold=rule.duplicate_threshold,
         margin=round(best.score - rule.duplicate_threshold, DIGITS) if best else None,
-        confidence=_confidence(best, rule),
-        evidence=_evidence(item, best, rule) if best else [],
+        confidence=_confidence(best, evidence, rule),
+        evidence=evidence,
         neighbours=neighbours,
         model_id=item.model_id,
         sha256=item.sha256,
@@ -166,18 +165,20 @@ def _kind(best: _Ranked | None, rule: Rule) -> VerdictKind:
     return VerdictKind.REVIEW
 
 
-def _confidence(best: _Ranked | None, rule: Rule) -> float:
+def _confidence(best: _Ranked | None, evidence: Sequence[Evidence], rule: Rule) -> float:
     if best is None:
         return 0.0
-    return 1.0 if best.exact else round(rule.calibration.confidence(best.score), DIGITS)
+    if best.exact:
+        return 1.0
+    return round(rule.calibration.confidence(best.score, agreed=Evidence.PERCEPTUAL in evidence), DIGITS)
 
 
 def _evidence(item: Item, best: _Ranked, rule: Rule) -> list[Evidence]:
     fired = []
     if best.exact:
         fired.append(Evidence.EXACT)
-    trusted = min(item.pdq_quality, best.hit.pdq_quality) >= PDQ_QUALITY_MIN
-    if trusted and hamming(item.pdq, best.hit.pdq) <= PDQ_DISTANCE_MAX:
+    trusted = min(item.pdq_quality, best.hit.pdq_quality) >= QUALITY_MIN
+    if trusted and hamming(item.pdq, best.hit.pdq) <= DISTANCE_MAX:
         fired.append(Evidence.PERCEPTUAL)
     if best.score >= rule.duplicate_threshold:
         fired.append(Evidence.EMBEDDING)

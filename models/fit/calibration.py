@@ -1,4 +1,4 @@
-"""Fit thresholds and the confidence table on edits of photos, against other photos.
+"""Fit thresholds and confidence tables on edits of photos, against other photos.
 
 Every (photo, edit) is one query, met twice: once with its original among the rows, once without. The
 rows are the photos and the distractors, which are never copies. As in the decision, the best score
@@ -10,137 +10,188 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from random import Random
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.background import Background
-from models.calibration import Calibration
-from models.encoder import Encoder, load_encoder
-from models.fit.background import photo_id
-from models.fit.photos import Photo, encode_all, read_photos
-from models.manifest import BACKGROUND, CALIBRATION, Manifest, read_manifest, refresh_manifest, verified
-from models.training.edits import EDITS
+from models.calibration import Calibration, Table
+from models.edits import EDITS
+from models.encoder import load_encoder
+from models.evaluation.answers import Answers, ask
+from models.evaluation.baselines import AGREED, TRUSTED_PDQ
+from models.evaluation.metrics import f1
+from models.evaluation.queries import OURS, Methods, Task, workshop
+from models.manifest import CALIBRATION, Manifest, refresh_manifest
+from models.photos import TUNE, Photo, read_photos, split
 from schemas.events import Vector
+from stream.errors import SettingError
 
-TUNED_ON = 200
 DUPLICATE_PRECISION = 0.99
-REVIEW_PRECISION = 0.90
+REVIEW_SHARE_MAX = 0.01
 LIKELIER = 0.5
 POINTS = 50
-SPLIT = Path(__file__).parent.parent / "splits" / "bsds500-tune.txt"
+# A line has two.
+ENDS = 2
+PHOTOS_MIN = 50
+OTHERS = 60
 
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """Best score of every query, float32 [edits, photos], with and without its original among the rows."""
+class Wanted(NamedTuple):
+    """What a user states: of what is called duplicate this share is right, at most this share goes to review."""
 
-    best_with: Vector
-    right: Flags
-    best_without: Vector
+    precision: float = DUPLICATE_PRECISION
+    review_share_max: float = REVIEW_SHARE_MAX
 
-    def flat(self) -> tuple[Vector, Flags]:
-        """All outcomes in one row: scores, and whether the row found was the original."""
-        scores = np.concatenate([self.best_with.ravel(), self.best_without.ravel()])
-        return scores, np.concatenate([self.right.ravel(), np.zeros(self.best_without.size, dtype=bool)])
+    @property
+    def rule(self) -> str:
+        """In words."""
+        return (
+            f"duplicate: lowest score with precision at least {self.precision} at which a copy is the likelier "
+            f"explanation; review: at most {self.review_share_max} of all answers"
+        )
 
 
-def fit_calibration(folder: Path, tar: Path, shards: list[Path], command: str) -> Manifest:
-    """Write calibration.json, the list of photos it was fitted on, and the manifest."""
-    encoder, background = load_encoder("openvino", folder), Background.load(folder)
-    photos = tuning_photos(tar)
-    SPLIT.parent.mkdir(exist_ok=True)
-    SPLIT.write_text("".join(f"{photo.sha256}\n" for photo in photos))
-    distractors = _distractors(encoder, folder, shards)
-    outcomes = measure(encoder, background, photos, distractors)
-    scores, right = outcomes.flat()
-    table_scores, probabilities = table(scores, right)
-    duplicate = max(threshold(scores, right, DUPLICATE_PRECISION), likelier_from(table_scores, probabilities))
-    review = threshold(scores, right, REVIEW_PRECISION)
-    kept = Calibration(
-        provisional=True,
-        model_id=encoder.model_id,
-        duplicate_threshold=duplicate,
-        review_threshold=review,
-        scores=table_scores,
-        probabilities=probabilities,
-        fitted_on={
-            "photos": len(photos),
-            "edits": len(EDITS),
-            "distractors": len(distractors),
-            "queries_with_original": outcomes.best_with.size,
-            "queries_without_original": outcomes.best_without.size,
-        },
-        measured=_measured(outcomes, duplicate, review),
-        recall_per_edit={
-            name: round(float((outcomes.right[row] & (outcomes.best_with[row] >= duplicate)).mean()), 3)
-            for row, name in enumerate(EDITS)
-        },
-        rule=(
-            f"the {TUNED_ON} photos of lowest SHA-256; half of the uploads have their original among the rows; "
-            f"duplicate: lowest score with precision at least {DUPLICATE_PRECISION} and probability at least "
-            f"{LIKELIER}; review: lowest score with precision at least {REVIEW_PRECISION}"
-        ),
-        command=command,
-    )
+def fit_calibration(
+    folder: Path, paths: Sequence[Path], distractors: Sequence[Path], wanted: Wanted, command: str
+) -> Manifest:
+    """Write calibration.json and the manifest. Of BSDS500 only the tuning part is taken.
+
+    Raises:
+        SettingError: too few photos.
+    """
+    background = Background.load(folder)
+    photos = tuning_photos(paths)
+    own = {photo.sha256 for photo in photos}
+    others = {photo.sha256: photo for photo in read_photos(distractors) if photo.sha256 not in own}
+    rows = [*photos, *(photo for photo in others.values() if not background.holds(photo.sha256))]
+    completing = [photo.content for photo in others.values() if background.holds(photo.sha256)][:OTHERS]
+    methods = Methods(load_encoder("openvino", folder))
+    with workshop(methods, completing) as bench:
+        vectors = bench.rows(Task(photo) for photo in rows)
+        queries = [bench.rows(Task(photo, edit) for photo in photos) for edit in EDITS]
+    answers = ask([made[OURS] for made in queries], vectors[OURS], background.scores)
+    agreed = answers.agreed([made[TRUSTED_PDQ] for made in queries], vectors[TRUSTED_PDQ], AGREED)
+    kept = calibration_of(answers, agreed, wanted, methods.encoder.model_id, len(rows) - len(photos), command)
     (folder / CALIBRATION).write_text(kept.model_dump_json(indent=1) + "\n")
     return refresh_manifest(folder)
 
 
-def tuning_photos(tar: Path) -> list[Photo]:
-    """The photos of lowest SHA-256; the others stay unseen, for tests."""
-    return sorted(read_photos([tar]), key=lambda photo: photo.sha256)[:TUNED_ON]
+def tuning_photos(paths: Sequence[Path]) -> list[Photo]:
+    """The project's tuning part when the photos hold it, else all, in the order of their hashes.
+
+    Raises:
+        SettingError: too few.
+    """
+    found = {photo.sha256: photo for photo in read_photos(paths)}
+    part = split(TUNE) & found.keys() or found.keys()
+    if len(part) < PHOTOS_MIN:
+        raise SettingError(f"{len(part)} photos to fit on; at least {PHOTOS_MIN} are needed")
+    return [found[sha256] for sha256 in sorted(part)]
 
 
-def _distractors(encoder: Encoder, folder: Path, shards: list[Path]) -> Vector:
-    """Photos of the shards that are not background: a background photo is its own nearest, its bias too high."""
-    content = verified(folder, read_manifest(folder), (BACKGROUND,))[BACKGROUND]
-    with np.load(BytesIO(content), allow_pickle=False) as file:
-        background = set(file["photo_ids"].tolist())
-    photos = (photo for photo in read_photos(shards) if photo_id(photo.sha256) not in background)
-    return encode_all(encoder, (photo.open() for photo in photos))
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What answers say: thresholds, tables, and what the thresholds come to on the same answers."""
+
+    duplicate: float
+    review: float
+    alone: Table
+    agreed: Table
+    measured: dict[str, float]
 
 
-def measure(encoder: Encoder, background: Background, photos: Sequence[Photo], distractors: Vector) -> Outcomes:
-    """Ask for every edit of every photo."""
-    rows = np.concatenate([encode_all(encoder, (photo.open() for photo in photos)), distractors])
-    row_bias = background.bias(rows)
-    own = np.arange(len(photos))
-    best_with, right, best_without = [], [], []
-    for name, edit in EDITS.items():
-        edited = (edit(photo.open(), Random(f"{name}:{photo.sha256}")) for photo in photos)  # noqa: S311 - a seed
-        queries = encode_all(encoder, edited)
-        scores = queries @ rows.T - (background.bias(queries)[:, None] + row_bias) / 2
-        best_with.append(scores.max(axis=1))
-        right.append(scores.argmax(axis=1) == own)
-        scores[own, own] = -np.inf
-        best_without.append(scores.max(axis=1))
-    return Outcomes(np.stack(best_with), np.stack(right), np.stack(best_without))
+def fitted(scores: Vector, right: Flags, agreed: Flags, positives: int, wanted: Wanted) -> Fitted:
+    """Fit to answers.
+
+    Args:
+        agreed: where the perceptual hashes are near.
+        positives: answers that could be right.
+
+    Raises:
+        SettingError: too few answers, or no score with the precision that is wanted.
+    """
+    alone = table(scores[~agreed], right[~agreed])
+    together = table(scores[agreed], right[agreed]) if len(np.unique(scores[agreed].round(6))) >= ENDS else alone
+    duplicate = max(threshold(scores, right, wanted.precision), likelier_from(alone))
+    review = review_from(scores, duplicate, wanted.review_share_max)
+    precision, recall, _ = f1(scores, right, positives, duplicate)
+    measured = {
+        "duplicate_precision": round(precision, 4),
+        "duplicate_recall": round(recall, 4),
+        "review_share": round(float(((scores >= review) & (scores < duplicate)).mean()), 4),
+    }
+    return Fitted(duplicate, review, alone, together, measured)
+
+
+def calibration_of(
+    answers: Answers, agreed: Flags, wanted: Wanted, model_id: str, distractors: int, command: str
+) -> Calibration:
+    """Tables and thresholds of these answers; `agreed` of each, in the order of `answers.flat`."""
+    found = fitted(*answers.flat(), agreed, answers.positives, wanted)
+    return Calibration(
+        model_id=model_id,
+        duplicate_threshold=found.duplicate,
+        review_threshold=found.review,
+        alone=found.alone,
+        agreed=found.agreed,
+        fitted_on={
+            "photos": answers.photos,
+            "edits": len(EDITS),
+            "distractors": distractors,
+            "queries_with_original": answers.positives,
+            "queries_without_original": answers.positives,
+        },
+        measured=found.measured,
+        recall_per_edit={
+            name: round(share, 3) for name, share in zip(EDITS, answers.recall_per_edit(found.duplicate), strict=True)
+        },
+        rule=f"half of the uploads have their original among the rows; {wanted.rule}",
+        command=command,
+    )
 
 
 def threshold(scores: Vector, right: Flags, precision: float) -> float:
-    """The lowest score at which the outcomes at or above it are right this often, rounded up to 1e-4."""
+    """The lowest score at which the outcomes at or above it are right this often, rounded up to 1e-4.
+
+    Raises:
+        SettingError: there is none.
+    """
     order = np.argsort(-scores, kind="stable")
     precisions = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(precisions >= precision)
     if not len(enough):
-        raise ValueError(f"no score reaches precision {precision}")
+        raise SettingError(f"no score reaches precision {precision}; state a lower one")
     return _rounded_up(float(scores[order[enough[-1]]]))
 
 
-def likelier_from(table_scores: Sequence[float], probabilities: Sequence[float]) -> float:
+def review_from(scores: Vector, duplicate: float, share_max: float) -> float:
+    """The lowest score, rounded up to 1e-4, so that at most this share of all answers lies from it to `duplicate`."""
+    below = np.sort(scores[scores < duplicate])[::-1]
+    count = int(share_max * len(scores))
+    if count >= len(below):
+        return min(duplicate, _rounded_up(float(below[-1]))) if len(below) else duplicate
+    # Above the first that would be one too many, with all that tie with it.
+    above = below[:count][below[:count] > below[count]]
+    return min(duplicate, _rounded_up(float(above[-1]))) if len(above) else duplicate
+
+
+def likelier_from(of: Table) -> float:
     """The table's lowest score at which a copy is the likelier explanation, rounded up to 1e-4.
 
     Precision counts everything above a threshold, and clear copies may carry doubtful ones below one half.
+
+    Raises:
+        SettingError: there is none.
     """
-    likelier = zip(table_scores, probabilities, strict=True)
-    return _rounded_up(min(score for score, probability in likelier if probability >= LIKELIER))
+    likelier = [s for s, probability in zip(of.scores, of.probabilities, strict=True) if probability >= LIKELIER]
+    if not likelier:
+        raise SettingError("at no score is a copy the likelier explanation: are the labels right?")
+    return _rounded_up(likelier[0])
 
 
 def _rounded_up(score: float) -> float:
@@ -172,11 +223,16 @@ def isotonic(scores: Vector, right: Flags) -> list[Block]:
     return blocks
 
 
-def table(scores: Vector, right: Flags) -> tuple[list[float], list[float]]:
+def table(scores: Vector, right: Flags) -> Table:
     """Both ends of the isotonic fit's blocks, thinned to 50 points.
 
     This many outcomes cannot prove a probability of 0 or 1, so neither is claimed.
+
+    Raises:
+        SettingError: fewer than two outcomes of different scores.
     """
+    if len(np.unique(scores.round(6))) < ENDS:
+        raise SettingError(f"{len(scores)} answers of this kind are too few to fit a table; give more photos or pairs")
     never = 1 / len(scores)
     ends = {
         round(score, 6): round(min(max(block.hits / block.outcomes, never), 1 - never), 6)
@@ -185,15 +241,4 @@ def table(scores: Vector, right: Flags) -> tuple[list[float], list[float]]:
     }
     points = list(ends.items())
     kept = np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(int))
-    return [points[place][0] for place in kept], [points[place][1] for place in kept]
-
-
-def _measured(outcomes: Outcomes, duplicate: float, review: float) -> dict[str, float]:
-    """Precision and recall at both thresholds, over all edits."""
-    scores, right = outcomes.flat()
-    figures: dict[str, float] = {}
-    for name, limit in (("duplicate", duplicate), ("review", review)):
-        found = scores >= limit
-        figures[f"{name}_precision"] = round(float(right[found].mean()), 4)
-        figures[f"{name}_recall"] = round(float((right & found).sum() / outcomes.right.size), 4)
-    return figures
+    return Table(scores=[points[place][0] for place in kept], probabilities=[points[place][1] for place in kept])

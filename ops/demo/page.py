@@ -9,7 +9,7 @@ from string import Template
 
 from ops.demo.cards import Thumbnails, cards, edit_bars, photo_group, photo_table, section, tile
 from ops.demo.run import Report
-from ops.demo.summary import duration, provisional
+from ops.demo.summary import CAVEAT, duration
 from ops.demo.tally import Judged, Outcome, Totals, per_edit
 from ops.demo.traffic import IN_FLIGHT_MAX
 from ops.demo.uploads import Kind
@@ -57,7 +57,7 @@ def render(report: Report) -> str:
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         headline=escape(_headline(report.totals)),
         tiles=_tiles(report.totals),
-        note="".join(f"<p>{escape(line)}</p>" for line in provisional(report)),
+        note=f"<p>{escape(CAVEAT)}</p>",
         reading=escape(_READING),
         sections="".join(parts),
         footer=_footer(report),

@@ -18,7 +18,7 @@ def summary(report: Report) -> list[str]:
         f"  {name}: skipped: it does not open, or is too small or too large" for name in report.collection.skipped
     ]
     lines += ["", *_speed(counted), *_outcomes(counted)]
-    return [*lines, *_rare(report), "", *provisional(report)]
+    return [*lines, *_rare(report), "", CAVEAT]
 
 
 def _speed(counted: Totals) -> list[str]:
@@ -45,18 +45,9 @@ def _wrong(counts: Mapping[Outcome, int]) -> str:
     return f"{review} left to review, {missed} missed, {false} taken for another photograph"
 
 
-def provisional(report: Report) -> list[str]:
-    """What must not be taken for a measurement of dejaview."""
-    calibration = report.model.calibration
-    thresholds = (
-        f"The thresholds ({calibration.duplicate_threshold:.3f} duplicate, {calibration.review_threshold:.3f} review) "
-        f"and confidences of {report.model.model_id}"
-    )
-    lines = []
-    if calibration.provisional:
-        lines.append(f"{thresholds} are provisional: fitted on a small set of made edits.")
-    made = "The edits are made by a program, and the copies are few: this shows the work, it measures no accuracy."
-    return [*lines, made]
+CAVEAT = (
+    "The edits are made by a program, and the copies are few: this shows the work. `dejaview eval` measures accuracy."
+)
 
 
 def _rare(report: Report) -> list[str]:

@@ -18,10 +18,11 @@ DUPLICATE, REVIEW = 0.8, 0.6
 
 @dataclass(frozen=True)
 class Line:
-    """A calibration: confidence is the score, within [0, 1]."""
+    """A calibration: confidence is the score, within [0, 1]; half way to 1 where the perceptual hashes agree."""
 
-    def confidence(self, score: float) -> float:
-        return min(1.0, max(0.0, score))
+    def confidence(self, score: float, *, agreed: bool) -> float:
+        alone = min(1.0, max(0.0, score))
+        return (alone + 1) / 2 if agreed else alone
 
 
 RULE = Rule(DUPLICATE, REVIEW, 10, Line())

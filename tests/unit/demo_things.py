@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from models.background import Background
-from models.calibration import Calibration
+from models.calibration import Calibration, Table
 from models.model import Model
 from ops.demo.photos import Collection, Photo
 from ops.demo.run import Report
@@ -78,14 +78,13 @@ def dead_letter(offset: int = 0, detail: str = "no picture") -> DeadLetter:
     )
 
 
-def report(judged: Sequence[Judged], *, sent: int | None = None, provisional: bool = True) -> Report:
+def report(judged: Sequence[Judged], *, sent: int | None = None) -> Report:
     calibration = Calibration(
-        provisional=provisional,
         model_id="model",
         duplicate_threshold=0.4,
         review_threshold=0.3,
-        scores=[0.0, 1.0],
-        probabilities=[0.0, 1.0],
+        alone=Table(scores=[0.0, 1.0], probabilities=[0.0, 1.0]),
+        agreed=Table(scores=[0.0, 1.0], probabilities=[0.0, 1.0]),
         fitted_on={},
         measured={},
         recall_per_edit={},

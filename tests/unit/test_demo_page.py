@@ -19,7 +19,6 @@ from ops.cli import demo
 from ops.demo import cards, run
 from ops.demo.page import render
 from ops.demo.screen import LiveScreen, PlainScreen, open_screen
-from ops.demo.summary import summary
 from ops.demo.tally import Judged, Outcome
 from ops.demo.uploads import Kind
 from schemas.events import VerdictKind
@@ -119,13 +118,6 @@ def test_the_page_stays_small_and_says_what_it_left_out(monkeypatch: pytest.Monk
     left_out = re.search(r"(\d+) more are not shown", page)
     assert left_out is not None
     assert page.count('<article class="card">') + int(left_out[1]) == 50
-
-
-def test_thresholds_are_called_provisional_while_they_are() -> None:
-    for provisional in (True, False):
-        found = report(everything("cat.png"), provisional=provisional)
-        assert ("provisional" in render(found)) is provisional
-        assert ("provisional" in "\n".join(summary(found))) is provisional
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Promise: the bias of a picture is its mean cosine to its 20 nearest background vectors."""
+"""Promise: the bias of a picture is the weighted mean cosine to its nearest background vectors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.background import NEAREST, Background
 from models.fit.background import COUNT, choose
-from models.manifest import BACKGROUND, BUILT_IN
+from models.manifest import BACKGROUND, BUILT_IN, refresh_manifest
 from schemas.events import Vector
 from stream.errors import SettingError
 
@@ -26,19 +26,41 @@ def unit(seed: int, rows: int) -> Vector:
 @given(st.integers(0, 1000), st.integers(NEAREST, 60), st.integers(1, 5))
 def test_bias_equals_its_plain_twin(seed: int, background_rows: int, rows: int) -> None:
     """The fast path is the definition, sorted out by hand. Break: NEAREST + 1 in the partition."""
-    background, vectors = Background.of(unit(seed, background_rows)), unit(seed + 1, rows)
-    plain = [np.sort([float(vector @ other) for other in background.vectors])[-20:].mean() for vector in vectors]
+    background, vectors = Background(unit(seed, background_rows), weight=1.5), unit(seed + 1, rows)
+    plain = [1.5 * np.sort([float(vector @ other) for other in background.vectors])[-5:].mean() for vector in vectors]
     assert np.allclose(background.bias(vectors), plain, atol=1e-5)
     assert background.bias(vectors).dtype == np.float32
 
 
 def test_built_in_background_is_whole() -> None:
-    """2,173 unit vectors, although they are kept as float16. Break: skip the normalisation in `of`."""
+    """2,173 unit vectors, although they are kept as float16. Break: skip the normalisation in `load`."""
     background = Background.load()
     assert background.vectors.shape == (COUNT, 256)
     assert background.vectors.dtype == np.float32
     assert np.abs(np.linalg.norm(background.vectors, axis=1) - 1).max() < 1e-6
     assert (BUILT_IN / BACKGROUND).stat().st_size < 1_300_000
+
+
+def test_a_background_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Which photos, how many neighbours and what weight are part of the file. Break: leave out the weight."""
+    folder = Path(shutil.copytree(BUILT_IN, tmp_path / "weights"))
+    kept = Background(unit(1, 30), frozenset({int("ab" * 8, 16)}), nearest=3, weight=0.5)
+    kept.save(folder / BACKGROUND)
+    refresh_manifest(folder)
+    found = Background.load(folder)
+    assert np.allclose(found.vectors, kept.vectors, atol=1e-3)
+    assert (found.photo_ids, found.nearest, found.weight) == (kept.photo_ids, 3, 0.5)
+    assert found.holds("ab" * 32)
+    assert not found.holds("cd" * 32)
+
+
+def test_scores_are_cosines_less_half_of_both_biases() -> None:
+    """All pairs at once. Break: take the query's bias alone."""
+    background, queries, rows = Background(unit(1, 30)), unit(2, 3), unit(3, 4)
+    scores = background.scores(queries, rows)
+    for n, m in np.ndindex(3, 4):
+        bias = (background.bias(queries[n : n + 1]) + background.bias(rows[m : m + 1])) / 2
+        assert scores[n, m] == pytest.approx(float(queries[n] @ rows[m] - bias[0]), abs=1e-5)
 
 
 def test_company_does_not_change_a_bias() -> None:
