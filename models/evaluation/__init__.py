@@ -1,0 +1,1 @@
+"""How well copies are told from other pictures, as figures that anyone can take: `dejaview eval`."""

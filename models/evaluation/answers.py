@@ -1,0 +1,88 @@
+"""The best row of every query, by one method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.metrics import Flags, Scores
+from schemas.events import Vector
+
+Compare = Callable[[Vector, Vector], Scores]
+"""Queries [N, d] and rows [M, d] -> scores [N, M]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Every query is asked twice: with its original among the rows, and without.
+
+    Arrays are [edits, photos]: the best score and the place of its row.
+    """
+
+    with_score: Scores
+    with_row: NDArray[np.intp]
+    right: Flags
+    without_score: Scores
+    without_row: NDArray[np.intp]
+
+    @property
+    def positives(self) -> int:
+        return self.with_score.size
+
+    @property
+    def photos(self) -> int:
+        return len(self.with_score.T)
+
+    def of_photos(self, photos: NDArray[np.intp]) -> Answers:
+        """Of these photos, each as often as it is named."""
+        return Answers(
+            self.with_score[:, photos], self.with_row[:, photos], self.right[:, photos],
+            self.without_score[:, photos], self.without_row[:, photos],
+        )  # fmt: skip
+
+    def flat(self) -> tuple[Scores, Flags]:
+        """Score and rightness of all answers, those with an original first."""
+        scores = np.concatenate([self.with_score.ravel(), self.without_score.ravel()])
+        return scores, np.concatenate([self.right.ravel(), np.zeros(self.without_score.size, dtype=bool)])
+
+    def decided_rightly(self, threshold: float) -> Flags:
+        """Of every answer: the original found at or above the threshold; without an original nothing found."""
+        return np.concatenate(
+            [(self.right & (self.with_score >= threshold)).ravel(), (self.without_score < threshold).ravel()]
+        )
+
+    def agreed(self, queries: Sequence[Vector], rows: Vector, at_least: float) -> Flags:
+        """Of every answer, in the order of `flat`: whether another method's rows are as near as this."""
+        pairs = [
+            (vectors * rows[found[edit]]).sum(axis=1) >= at_least
+            for found in (self.with_row, self.without_row)
+            for edit, vectors in enumerate(queries)
+        ]
+        return np.concatenate(pairs)
+
+    def recall_per_edit(self, threshold: float) -> list[float]:
+        """Share of photos whose original is found at or above the threshold."""
+        return [float(share) for share in (self.right & (self.with_score >= threshold)).mean(axis=1)]
+
+
+def ask(queries: list[Vector], rows: Vector, compare: Compare, among: Flags | None = None) -> Answers:
+    """Ask for the queries of every edit, photo n's original being row n.
+
+    Args:
+        among: which rows take part besides the photos' own; all if None.
+    """
+    parts = []
+    for vectors in queries:
+        scores = compare(vectors, rows)
+        if among is not None:
+            scores[:, ~among] = -np.inf
+        own = np.arange(len(vectors))
+        with_row = scores.argmax(axis=1)
+        with_score = scores[own, with_row]
+        scores[own, own] = -np.inf
+        without_row = scores.argmax(axis=1)
+        parts.append((with_score, with_row, with_row == own, scores[own, without_row], without_row))
+    return Answers(*(np.stack(part) for part in zip(*parts, strict=True)))
