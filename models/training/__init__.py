@@ -1,1 +1,1 @@
-"""What makes and fits models. Nothing here is imported at serving time, except `edits` by the demo."""
+"""Trains the encoder to put edited copies of a picture close together and everything else apart: `dejaview train`."""

@@ -1,0 +1,186 @@
+"""Training: what is trained on, what it lowers, and that an interruption changes nothing that is kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from models.edits import FAMILIES, UNTRAINED
+from models.network import CopyDetector
+from models.photos import SPLITS, TEST, TUNE, UNSEEN, Photo, read_photos, split
+from models.training import stage as stages
+from models.training.checkpoint import Progress, load, save
+from models.training.loop import Recipe
+from models.training.loss import Queue, contrastive, entropy, loss
+from models.training.stage import network_from, run_stage
+from models.training.views import HardBatches, Pictures, Views
+from stream.errors import SettingError
+
+pytestmark = pytest.mark.torch
+
+
+def drawn(seed: int) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(values).resize((96, 72), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("photos")
+    for n in range(70):
+        drawn(n).save(made / f"{n:03}.png")
+    return made
+
+
+@pytest.fixture(scope="module")
+def pictures(folder: Path) -> Pictures:
+    return Pictures.of([Photo("", file.name, file.read_bytes()) for file in sorted(folder.iterdir())])
+
+
+def unit(*rows: tuple[float, ...]) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.tensor(rows), dim=1)
+
+
+def test_views_are_two_and_seeded(pictures: Pictures) -> None:
+    """The same seed and photo give the same two views, another round others. Break: the module's `random`."""
+    views = Views(pictures, 64, "1:0")
+    assert views[3].shape == (2, 64, 64, 3)
+    assert views[3].dtype == torch.uint8
+    assert torch.equal(views[3], views[3])
+    assert not torch.equal(views[3], Views(pictures, 64, "1:1")[3])
+
+
+def test_six_families_are_never_trained_on() -> None:
+    """Two each of geometry, colour and overlay. Break: give `lens` a `draw`."""
+    kinds = sorted(FAMILIES[name].kind for name in UNTRAINED)
+    assert kinds == ["colour", "colour", "geometry", "geometry", "overlay", "overlay"]
+    assert len([family for family in FAMILIES.values() if family.draw]) >= 24
+
+
+def test_hard_batches_hold_every_photo_once_and_neighbours_together() -> None:
+    """Photos 2n and 2n + 1 are neighbours: they come side by side. Break: leave the order as drawn."""
+    angles = np.repeat(np.linspace(0, np.pi, 20), 2) + np.tile([0, 0.01], 20)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    batches = list(HardBatches(vectors, 40, 8, seed=1))
+    assert sorted(place for batch in batches for place in batch) == list(range(40))
+    assert all(batch[n] // 2 == batch[n + 1] // 2 for batch in batches for n in range(0, 8, 2))
+    plain = list(HardBatches(None, 40, 8, seed=1))
+    assert sorted(place for batch in plain for place in batch) == list(range(40))
+
+
+def test_contrastive_loss_by_hand() -> None:
+    """Two photos at right angles, views equal: log(1 + 2 e^(-1/t)). Break: count the view itself as a negative."""
+    first = unit((1.0, 0.0), (0.0, 1.0))
+    value = contrastive(first, first, torch.tensor([0, 1]), Queue(4))
+    assert float(value) == pytest.approx(np.log(1 + 2 * np.exp(-20)), abs=1e-6)
+
+
+def test_earlier_views_of_the_same_photo_are_no_negatives() -> None:
+    """The queue holds photo 0 from an earlier round: it pushes photo 1 away, not photo 0. Break: drop the mask."""
+    queue = Queue(4)
+    queue.push(unit((1.0, 0.0)), torch.tensor([0]))
+    first = unit((1.0, 0.0))
+    assert float(contrastive(first, first, torch.tensor([0]), queue)) == pytest.approx(0, abs=1e-6)
+    assert float(contrastive(first, first, torch.tensor([1]), queue)) == pytest.approx(np.log(2), abs=1e-4)
+
+
+def test_queue_keeps_the_newest() -> None:
+    """Size 3: of four the oldest goes. Break: keep the first."""
+    queue = Queue(3)
+    for n in range(4):
+        queue.push(unit((1.0, float(n))), torch.tensor([n]))
+    items = queue.items()
+    assert items is not None
+    assert items[1].tolist() == [3, 2, 1]
+
+
+def test_entropy_is_lower_when_others_are_farther() -> None:
+    """Views of one photo may be equal. Break: leave the photo's own view among its neighbours."""
+    owners = torch.tensor([0, 1, 0, 1])
+    near = unit((1.0, 0.0), (1.0, 0.1), (1.0, 0.0), (1.0, 0.1))
+    far = unit((1.0, 0.0), (0.0, 1.0), (1.0, 0.0), (0.0, 1.0))
+    assert float(entropy(far, owners)) < float(entropy(near, owners))
+    assert float(entropy(far, owners)) == pytest.approx(-np.log(np.sqrt(2)), abs=1e-5)
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Weights, moments and progress; no pickle in the folder. Break: leave out the moments."""
+    network = CopyDetector()
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
+    views = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    loss(network(views), network(views), torch.arange(4), Queue(4)).backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    save(tmp_path, network, network.state_dict(), optimiser, Progress(1, 2, 3, 4.5))
+    other = CopyDetector()
+    again = torch.optim.AdamW(other.parameters(), 1e-3)
+    average, at = load(tmp_path, other, again)
+    assert at == Progress(1, 2, 3, 4.5)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in network.state_dict().items())
+    assert all(torch.equal(value, average[name]) for name, value in network.state_dict().items())
+    before, after = optimiser.state_dict()["state"], again.state_dict()["state"]
+    assert all(torch.equal(before[n]["exp_avg"], after[n]["exp_avg"]) for n in before)
+    assert {file.suffix for file in tmp_path.iterdir()} == {".safetensors", ".json"}
+
+
+def test_a_stage_learns_and_goes_on_where_it_stopped(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds of training from nothing: a curve with rounds in it and weights that load; the same command again adds
+    nothing once the minutes are over, more minutes go on counting. Break: begin at round 0 again.
+    """
+    monkeypatch.setattr(stages, "NEIGHBOUR_SIDE", 64)
+    recipe = Recipe(minutes=0.05, batch=64, queue=64, resolutions=((1.0, 64),), workers=0)
+    said: list[str] = []
+    result = run_stage([folder], None, tmp_path, recipe, said.append, "cpu")
+    curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in curve] == list(range(1, len(curve) + 1))
+    assert curve[-1]["step"] == len(curve)
+    assert set(load_file(result)) == set(CopyDetector().state_dict())
+    network_from(result)
+    run_stage([folder], None, tmp_path, recipe, said.append, "cpu")
+    assert len((tmp_path / "curve.jsonl").read_text().splitlines()) == len(curve)
+    spent_s = json.loads((tmp_path / "progress.json").read_text())["seconds"]
+    run_stage([folder], None, tmp_path, replace(recipe, minutes=(spent_s + 0.5) / 60), said.append, "cpu")
+    later = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert later[len(curve)]["round"] == len(curve) + 1
+
+
+def test_too_few_photos_and_foreign_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+    """A message that names the option. Break: train on what there is."""
+    with pytest.raises(SettingError, match="70 photos to train on; 160 are needed"):
+        run_stage([folder], None, tmp_path / "out", Recipe(), lambda _: None, "cpu")
+    wrong = tmp_path / "wrong.pth"
+    torch.save({"features.0.weight": torch.zeros(1)}, wrong)
+    with pytest.raises(SettingError, match=r"--from: .* does not fit"):
+        network_from(wrong)
+    wrong.write_bytes(b"no weights")
+    with pytest.raises(SettingError, match=r"--from: .* holds no weights"):
+        network_from(wrong)
+
+
+def test_the_splits_are_apart() -> None:
+    """200 to tune, 300 to test, 2,000 held out, no photo in two of them. Break: draw the test part anew."""
+    tune, test, held_out = split(TUNE), split(TEST), split(UNSEEN)
+    assert (len(tune), len(test), len(held_out)) == (200, 300, 2_000)
+    assert not tune & test
+    assert not (tune | test) & held_out
+    pairs = [line.split() for line in (SPLITS / "hard-negatives.txt").read_text().splitlines()]
+    assert len(pairs) >= 3_000
+    known = {digest[:16] for digest in test | held_out}
+    assert all(one in known and other in known and one != other for one, other in pairs)
+
+
+def test_held_out_photos_are_not_trained_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break: leave one of the three lists out."""
+    digests = {n: photo.sha256 for n, photo in enumerate(read_photos([folder]))}
+    lists = {TEST: {digests[0]}, TUNE: {digests[1]}, UNSEEN: {digests[2]}}
+    monkeypatch.setattr(stages, "split", lambda name: frozenset(lists[name]))
+    with pytest.raises(SettingError, match="67 photos to train on"):
+        run_stage([folder], None, tmp_path, Recipe(batch=70), lambda _: None, "cpu")
