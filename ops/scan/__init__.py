@@ -1,0 +1,1 @@
+"""Finds the copies in a folder, without any server: `dejaview scan`."""
