@@ -30,6 +30,10 @@ COMMANDS = {
     "deadletters": "list, show and replay dead letters",
     "doctor": "check everything dejaview depends on, and say what to fix",
     "local": "start and stop Kafka and Milvus on this machine",
+    "eval": "measure accuracy per edit on photos you name",
+    "train": "train the encoder on photos",
+    "scan": "find the copies in a folder, without any server",
+    "calibrate": "fit thresholds and confidences to your own pictures",
     "demo": "see dejaview work, without any server",
 }
 EXIT_FAILED = 1
