@@ -22,9 +22,8 @@ WEIGHTS, AVERAGE, STATE, PROGRESS = (
 
 @dataclass(slots=True)
 class Progress:
-    """How far a training is. `round` counts passes over the photos, `step` batches, over all stages."""
+    """How far a stage is: `round` counts passes over the photos, `step` batches."""
 
-    stage: int = 0
     round: int = 0
     step: int = 0
     seconds: float = 0.0
