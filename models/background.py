@@ -7,6 +7,7 @@ times a weight; both numbers are chosen on the tuning photos and are part of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -65,9 +66,14 @@ class Background:
         bias: Vector = nearest.mean(axis=1, dtype=np.float32) * np.float32(self.weight)
         return bias
 
-    def scores(self, queries: Vector, rows: Vector) -> Vector:
-        """Normalised scores of all pairs, float32 [N, 256] and [M, 256] -> [N, M]."""
-        scores: Vector = queries @ rows.T - (self.bias(queries)[:, None] + self.bias(rows)) / np.float32(2)
+    def against(self, rows: Vector) -> Callable[[Vector], Vector]:
+        """Normalised scores against float32 [M, 256], whose biases are taken once: [N, 256] -> [N, M]."""
+        row_bias = self.bias(rows)
+
+        def scores(queries: Vector) -> Vector:
+            found: Vector = queries @ rows.T - (self.bias(queries)[:, None] + row_bias) / np.float32(2)
+            return found
+
         return scores
 
 

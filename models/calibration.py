@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.manifest import BUILT_IN, CALIBRATION, read_manifest, verified
@@ -32,10 +33,6 @@ class Table(BaseModel):
         if not all(low <= high for low, high in pairwise(self.probabilities)):
             raise ValueError("the table's probabilities fall")
         return self
-
-    def at(self, score: float) -> float:
-        """The probability, 0 to 1."""
-        return float(np.interp(score, self.scores, self.probabilities))
 
 
 class Calibration(BaseModel):
@@ -84,5 +81,11 @@ class Calibration(BaseModel):
 
     def confidence(self, score: float, *, agreed: bool = False) -> float:
         """P(copy | score), 0 to 1. `agreed`: the perceptual hashes are near; that never makes it less likely."""
-        alone = self.alone.at(score)
-        return max(alone, self.agreed.at(score)) if agreed else alone
+        return float(self.confidences(np.array([score]), np.array([agreed]))[0])
+
+    def confidences(self, scores: NDArray[np.floating], agreed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Of many, [N]."""
+        alone = np.interp(scores, self.alone.scores, self.alone.probabilities)
+        together = np.interp(scores, self.agreed.scores, self.agreed.probabilities)
+        found: NDArray[np.float64] = np.where(agreed, np.maximum(alone, together), alone)
+        return found

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from models import golden
 from models.manifest import BACKGROUND, CALIBRATION, ONNX, SAFETENSORS, Manifest, file_sha256, write_manifest
-from models.network import CopyDetector, load_network
-from models.photos import TEST, TUNE, UNSEEN, read_photos, split
+from models.network import CopyDetector, load_network, read_state
+from models.photos import held_out, read_photos
 from models.preprocess import SIDE, reduce
 from models.runtimes.torch import TorchEncoder
 from models.whitening import whitened
@@ -33,10 +33,7 @@ OPSET = 18
 def export(checkpoint: Path, folder: Path, whiten_on: Sequence[Path] = ()) -> Manifest:
     """Write the folder; what was fitted to other weights is removed."""
     folder.mkdir(parents=True, exist_ok=True)
-    if checkpoint.suffix == ".safetensors":
-        state = load_file(checkpoint)
-    else:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = read_state(checkpoint)
     # Only training reads the batch counters; without them the file holds parameters alone.
     kept = {name: value.contiguous() for name, value in state.items() if not name.endswith("num_batches_tracked")}
     if whiten_on:
@@ -55,8 +52,8 @@ def export(checkpoint: Path, folder: Path, whiten_on: Sequence[Path] = ()) -> Ma
 
 def projected_of(network: CopyDetector, paths: Sequence[Path]) -> Vector:
     """The projection's outputs for training photos, float32 [N, 256]: none of the project's held-out lists."""
-    held_out = split(TEST) | split(TUNE) | split(UNSEEN)
-    photos = {photo.sha256: photo for photo in read_photos(paths) if photo.sha256 not in held_out}
+    kept_out = held_out()
+    photos = {photo.sha256: photo for photo in read_photos(paths) if photo.sha256 not in kept_out}
     inputs = (torch.from_numpy(reduce(photo.open())[None]) for photo in photos.values())
     with torch.inference_mode():
         return np.concatenate([network.projected(image).numpy() for image in inputs])

@@ -6,8 +6,10 @@ Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation" (20
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, load_file
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_small
 from torchvision.ops import SqueezeExcitation
@@ -55,6 +57,14 @@ class CopyDetector(nn.Module):
         scaled = images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
         projected: Tensor = self.projection(self.gem(self.features(scaled)))
         return projected
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """Tensors by name, of a safetensors file or a state_dict saved by torch; nothing but tensors is unpickled."""
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
 
 
 def load_network(safetensors: bytes) -> CopyDetector:

@@ -79,6 +79,11 @@ def split(name: str) -> frozenset[str]:
     return frozenset((SPLITS / f"{name}.txt").read_text().split())
 
 
+def held_out() -> frozenset[str]:
+    """What nothing is trained or fitted on, but for the tuning part's own figures."""
+    return split(TEST) | split(TUNE) | split(UNSEEN)
+
+
 def encode_all(encoder: Encoder, images: Iterable[Image.Image]) -> Vector:
     """Embeddings of many pictures, float32 [N, 256], a batch in memory at a time."""
     parts = [np.empty((0, EMBEDDING_SIZE), dtype=np.float32)]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from models.evaluation.metrics import Flags, Scores
 from schemas.events import Vector
 
-Compare = Callable[[Vector, Vector], Scores]
-"""Queries [N, d] and rows [M, d] -> scores [N, M]."""
+Compare = Callable[[Vector], Scores]
+"""Queries [N, d] -> scores [N, M] against M rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Answers:
         return [float(share) for share in (self.right & (self.with_score >= threshold)).mean(axis=1)]
 
 
-def ask(queries: list[Vector], rows: Vector, compare: Compare, among: Flags | None = None) -> Answers:
+def ask(queries: list[Vector], compare: Compare, among: Flags | None = None) -> Answers:
     """Ask for the queries of every edit, photo n's original being row n.
 
     Args:
@@ -76,7 +76,7 @@ def ask(queries: list[Vector], rows: Vector, compare: Compare, among: Flags | No
     """
     parts = []
     for vectors in queries:
-        scores = compare(vectors, rows)
+        scores = compare(vectors)
         if among is not None:
             scores[:, ~among] = -np.inf
         own = np.arange(len(vectors))

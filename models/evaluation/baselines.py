@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import pdqhash
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from models.perceptual import DISTANCE_MAX, QUALITY_MIN
+from models.perceptual import DISTANCE_MAX, QUALITY_MIN, Pdq, pdq
 from models.preprocess import reduce_for_pdq
 from schemas.events import Vector
 
@@ -39,14 +38,17 @@ def as_row(bits: NDArray[np.bool_]) -> Vector:
 
 
 def _pdq(image: Image.Image) -> Vector:
-    bits, _ = pdqhash.compute(np.ascontiguousarray(reduce_for_pdq(image)))
-    return as_row(bits.astype(bool))
+    return _row_of(pdq(reduce_for_pdq(image)))
 
 
 def _trusted_pdq(image: Image.Image) -> Vector:
     """Zeros, near to nothing, where the picture has too little detail for PDQ."""
-    bits, quality = pdqhash.compute(np.ascontiguousarray(reduce_for_pdq(image)))
-    return as_row(bits.astype(bool)) * np.float32(quality >= QUALITY_MIN)
+    made = pdq(reduce_for_pdq(image))
+    return _row_of(made) * np.float32(made.quality >= QUALITY_MIN)
+
+
+def _row_of(made: Pdq) -> Vector:
+    return as_row(np.unpackbits(np.frombuffer(bytes.fromhex(made.hash), dtype=np.uint8)).astype(bool))
 
 
 def _of_imagehash(name: str) -> Hash:

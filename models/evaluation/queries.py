@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.background import Background
 from models.edits import Edit, families, paper_mix
 from models.encoder import Encoder
 from models.evaluation.baselines import HASHES, TRUSTED_PDQ, imagenet_input
@@ -26,6 +27,7 @@ from schemas.events import Vector
 OURS, IMAGENET = "dejaview", "ImageNet features"
 PAPER = "paper_mix"
 _CHUNK = 64
+_COMPLETING_MAX = 60
 
 
 class Task(NamedTuple):
@@ -86,6 +88,17 @@ def workshop(methods: Methods, others: Sequence[bytes] = ()) -> Iterator[Worksho
     """A workshop; `others` are the pictures that collages are completed with, which must be nobody's row."""
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _set_up, (tuple(others),)) as pool:
         yield Workshop(methods, others, pool)
+
+
+def parted(others: Iterable[Photo], background: Background) -> tuple[list[Photo], list[bytes]]:
+    """Rows, and what collages are completed with: background photos, which are no rows (their bias is too high)."""
+    rows, completing = [], []
+    for photo in others:
+        if background.holds(photo.sha256):
+            completing.append(photo.content)
+        else:
+            rows.append(photo)
+    return rows, completing[:_COMPLETING_MAX]
 
 
 def edited(task: Task, edits: dict[str, Edit]) -> Image.Image:

@@ -12,7 +12,7 @@ from models.background import Background
 from models.calibration import Calibration
 from models.edits import EDITS, FAMILIES, UNTRAINED
 from models.evaluation import hard_negatives
-from models.evaluation.answers import Answers, ask
+from models.evaluation.answers import Answers, Compare, ask
 from models.evaluation.baselines import AGREED, TRUSTED_PDQ
 from models.evaluation.metrics import (
     bootstrap,
@@ -72,14 +72,14 @@ class Model:
     background: Background
     calibration: Calibration
 
-    def compare(self, queries: Vector, rows: Vector) -> Vector:
-        """Normalised scores."""
-        return self.background.scores(queries, rows)
 
+def cosine(rows: Vector) -> Compare:
+    """Plain similarity to these rows."""
 
-def cosine(queries: Vector, rows: Vector) -> Vector:
-    """Plain similarity."""
-    similarities: Vector = queries @ rows.T
+    def similarities(queries: Vector) -> Vector:
+        found: Vector = queries @ rows.T
+        return found
+
     return similarities
 
 
@@ -106,13 +106,12 @@ def evaluate(
     paper = [workshop.rows(Task(photo, PAPER, draw) for photo in photos)[OURS] for draw in range(PAPER_DRAWS)]
 
     say("figures")
-    answers = {
-        name: ask(queries[name], rows[name], model.compare if name == OURS else cosine) for name in methods.names
-    }
+    normalised = model.background.against(rows[OURS])
+    answers = {name: ask(queries[name], normalised if name == OURS else cosine(rows[name])) for name in methods.names}
     figures = {name: figures_of(found, names, seed) for name, found in answers.items()}
     best = max((name for name in figures if name != OURS), key=lambda name: figures[name].micro_ap.value, default=None)
     among = {
-        part: figures_of(ask(queries[OURS], rows[OURS], model.compare, ground.among(others)), names, seed)
+        part: figures_of(ask(queries[OURS], normalised, ground.among(others)), names, seed)
         for part, others in (("unseen", ground.unseen), ("seen", ground.seen))
         if others and len(ground.unseen) and len(ground.seen)
     }
@@ -133,13 +132,13 @@ def evaluate(
         families={name: list(family.edits) for name, family in FAMILIES.items()},
         untrained=list(UNTRAINED),
         methods=figures,
-        ours_without_normalisation=figures_of(ask(queries[OURS], rows[OURS], cosine), names, seed),
+        ours_without_normalisation=figures_of(ask(queries[OURS], cosine(rows[OURS])), names, seed),
         ours_among_unseen=among.get("unseen"),
         ours_among_seen=among.get("seen"),
         deployed=deployed(ours, agreed, names, model.calibration, seed),
         best_baseline=best,
         against_best_baseline=best and mcnemar(*(_rightly(answers[name], figures[name]) for name in (OURS, best))),
-        paper_mix=paper_mix(ask(paper, rows[OURS], model.compare), model.calibration.duplicate_threshold),
+        paper_mix=paper_mix(ask(paper, normalised), model.calibration.duplicate_threshold),
         hard_negatives=hard_negatives_of(ground, model, rows),
         curves={name: curve(*found.flat(), found.positives) for name, found in answers.items()},
     )
@@ -183,9 +182,7 @@ def deployed(
     """What the shipped thresholds and confidences come to; `agreed` of each answer, in the order of `flat`."""
     limit = calibration.duplicate_threshold
     scores, right = answers.flat()
-    alone = np.interp(scores, calibration.alone.scores, calibration.alone.probabilities)
-    together = np.maximum(alone, np.interp(scores, calibration.agreed.scores, calibration.agreed.probabilities))
-    confidence = np.where(agreed, together, alone).astype(np.float32)
+    confidence = calibration.confidences(scores, agreed).astype(np.float32)
     by_photo = np.tile(np.arange(answers.photos), 2 * len(edits))
     places = [np.flatnonzero(by_photo == photo) for photo in range(answers.photos)]
 

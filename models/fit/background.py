@@ -8,7 +8,7 @@ from pathlib import Path
 from models.background import Background, photo_id
 from models.encoder import load_encoder
 from models.manifest import BACKGROUND, Manifest, refresh_manifest
-from models.photos import TEST, TUNE, UNSEEN, encode_all, read_photos, split
+from models.photos import encode_all, held_out, read_photos
 from stream.errors import SettingError
 
 COUNT = 2173
@@ -21,7 +21,7 @@ def choose(sha256s: Iterable[str], count: int = COUNT) -> list[str]:
     Measured beside it, recall at precision .99 on the calibration's queries: this .984, as many
     photos from each source .981, ImageNet's alone .973.
     """
-    return sorted(set(sha256s) - split(TEST) - split(TUNE) - split(UNSEEN))[:count]
+    return sorted(set(sha256s) - held_out())[:count]
 
 
 def fit_background(folder: Path, paths: Sequence[Path]) -> Manifest:

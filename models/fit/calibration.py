@@ -23,7 +23,7 @@ from models.encoder import load_encoder
 from models.evaluation.answers import Answers, ask
 from models.evaluation.baselines import AGREED, TRUSTED_PDQ
 from models.evaluation.metrics import f1
-from models.evaluation.queries import OURS, Methods, Task, workshop
+from models.evaluation.queries import OURS, Methods, Task, parted, workshop
 from models.manifest import CALIBRATION, Manifest, refresh_manifest
 from models.photos import TUNE, Photo, read_photos, split
 from schemas.events import Vector
@@ -36,7 +36,6 @@ POINTS = 50
 # A line has two.
 ENDS = 2
 PHOTOS_MIN = 50
-OTHERS = 60
 
 Flags = NDArray[np.bool_]
 
@@ -68,13 +67,13 @@ def fit_calibration(
     photos = tuning_photos(paths)
     own = {photo.sha256 for photo in photos}
     others = {photo.sha256: photo for photo in read_photos(distractors) if photo.sha256 not in own}
-    rows = [*photos, *(photo for photo in others.values() if not background.holds(photo.sha256))]
-    completing = [photo.content for photo in others.values() if background.holds(photo.sha256)][:OTHERS]
+    distant, completing = parted(others.values(), background)
+    rows = [*photos, *distant]
     methods = Methods(load_encoder("openvino", folder))
     with workshop(methods, completing) as bench:
         vectors = bench.rows(Task(photo) for photo in rows)
         queries = [bench.rows(Task(photo, edit) for photo in photos) for edit in EDITS]
-    answers = ask([made[OURS] for made in queries], vectors[OURS], background.scores)
+    answers = ask([made[OURS] for made in queries], background.against(vectors[OURS]))
     agreed = answers.agreed([made[TRUSTED_PDQ] for made in queries], vectors[TRUSTED_PDQ], AGREED)
     kept = calibration_of(answers, agreed, wanted, methods.encoder.model_id, len(rows) - len(photos), command)
     (folder / CALIBRATION).write_text(kept.model_dump_json(indent=1) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -11,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from models.edits import EDITS
-from models.network import CopyDetector
-from models.photos import TEST, TUNE, UNSEEN, Photo, read_photos, split
+from models.network import CopyDetector, read_state
+from models.photos import TUNE, UNSEEN, Photo, held_out, read_photos, split
 from models.preprocess import reduce
 from models.training.loop import Recipe, train
 from models.training.views import Pictures
@@ -41,7 +40,7 @@ def run_stage(
     """
     network = network_from(start)
     out.mkdir(parents=True, exist_ok=True)
-    kept_out = split(TEST) | split(TUNE) | split(UNSEEN)
+    kept_out = held_out()
     found = {photo.sha256: photo for photo in read_photos(paths)}
     photos = [photo for sha256, photo in sorted(found.items()) if sha256 not in kept_out]
     if len(photos) < max(PHOTOS_MIN, recipe.batch):
@@ -104,10 +103,7 @@ def network_from(start: Path | None) -> CopyDetector:
     if start is None:
         return network
     try:
-        load = (
-            load_file if start.suffix == ".safetensors" else partial(torch.load, map_location="cpu", weights_only=True)
-        )
-        tensors = load(start)
+        tensors = read_state(start)
         whole = "projection.weight" in tensors
         wanted = tensors if whole else {name: value for name, value in tensors.items() if name.startswith(_FEATURES)}
         missing, unexpected = network.load_state_dict(wanted, strict=False)

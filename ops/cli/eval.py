@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 BASELINES = ("PDQ", "pHash", "dHash", "aHash", "wHash", "LBP-DCT")
 PHOTOS_MIN = 10
-OTHERS = 60
 TEST_LOG = Path("docs") / "test-runs.jsonl"
 
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from models.encoder import load_encoder  # noqa: PLC0415
     from models.evaluation.baselines import imagenet_features  # noqa: PLC0415
     from models.evaluation.page import html, markdown  # noqa: PLC0415
-    from models.evaluation.queries import Methods, edits_with, workshop  # noqa: PLC0415
+    from models.evaluation.queries import Methods, edits_with, parted, workshop  # noqa: PLC0415
     from models.evaluation.run import Ground, Model, evaluate  # noqa: PLC0415
     from models.photos import TEST, TUNE, UNSEEN, read_photos, split  # noqa: PLC0415
 
@@ -76,9 +76,7 @@ def run(args: argparse.Namespace) -> int:
     own = {photo.sha256 for photo in photos}
     background = Background.load(args.weights)
     others = [photo for photo in _distinct(read_photos(args.distractors)) if photo.sha256 not in own]
-    # A background photo is its own nearest: as a row its bias would be too high. Collages are completed with them.
-    rows = [photo for photo in others if not background.holds(photo.sha256)]
-    completing = [photo.content for photo in others if background.holds(photo.sha256)][:OTHERS]
+    rows, completing = parted(others, background)
     unseen = split(UNSEEN)
     ground = Ground(
         photos,
@@ -105,9 +103,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _distinct(photos: object) -> list[Photo]:
+def _distinct(photos: Iterable[Photo]) -> list[Photo]:
     found: dict[str, Photo] = {}
-    for photo in photos:  # type: ignore[attr-defined]
+    for photo in photos:
         found.setdefault(photo.sha256, photo)
     return [photo for _, photo in sorted(found.items())]
 

@@ -57,7 +57,7 @@ def test_a_background_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_scores_are_cosines_less_half_of_both_biases() -> None:
     """All pairs at once. Break: take the query's bias alone."""
     background, queries, rows = Background(unit(1, 30)), unit(2, 3), unit(3, 4)
-    scores = background.scores(queries, rows)
+    scores = background.against(rows)(queries)
     for n, m in np.ndindex(3, 4):
         bias = (background.bias(queries[n : n + 1]) + background.bias(rows[m : m + 1])) / 2
         assert scores[n, m] == pytest.approx(float(queries[n] @ rows[m] - bias[0]), abs=1e-5)

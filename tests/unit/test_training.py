@@ -181,6 +181,6 @@ def test_held_out_photos_are_not_trained_on(folder: Path, tmp_path: Path, monkey
     """Break: leave one of the three lists out."""
     digests = {n: photo.sha256 for n, photo in enumerate(read_photos([folder]))}
     lists = {TEST: {digests[0]}, TUNE: {digests[1]}, UNSEEN: {digests[2]}}
-    monkeypatch.setattr(stages, "split", lambda name: frozenset(lists[name]))
+    monkeypatch.setattr("models.photos.split", lambda name: frozenset(lists[name]))
     with pytest.raises(SettingError, match="67 photos to train on"):
         run_stage([folder], None, tmp_path, Recipe(batch=70), lambda _: None, "cpu")
