@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -51,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parse(list(sys.argv[1:] if argv is None else argv))
         logs.set_up(args.log_level or getattr(args, "log_level_default", "warning"))
-        return int(args.func(args))
+        with _Interrupt():
+            return int(args.func(args))
     except SystemExit as stop:  # argparse has said why
         return stop.code if isinstance(stop.code, int) else EXIT_WRONG
     except (DejaviewError, ValidationError) as error:
@@ -63,6 +67,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`head`) is gone; Python would complain once more when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
+
+
+class _Interrupt:
+    """Around a command. confluent-kafka loses the KeyboardInterrupt of a Ctrl-C that reaches it inside a call, and
+    raises a SystemError or a TypeError of its own: those become what they were.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._raise)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        # A command that has set handlers of its own keeps them.
+        if signal.getsignal(signal.SIGINT) == self._raise:
+            signal.signal(signal.SIGINT, self._before)
+        if self._came and isinstance(error, SystemError | TypeError):
+            raise KeyboardInterrupt from error
+
+    def _raise(self, _number: int, _frame: object) -> None:
+        self._came = True
+        raise KeyboardInterrupt
 
 
 def _parse(tokens: list[str]) -> argparse.Namespace:

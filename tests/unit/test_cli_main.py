@@ -6,7 +6,10 @@ for KeyboardInterrupt; `COMMANDS` all imported; a formatter that keeps line brea
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
+import signal
 import subprocess
 import sys
 from typing import NoReturn
@@ -111,3 +114,26 @@ def test_service_links_are_no_typos() -> None:
         load_settings(None, [], links)
     with pytest.raises(SettingError, match="did you mean DEJAVIEW_HEALTH__PORT"):
         load_settings(None, [], {**pod, "DEJAVIEW_HELTH__PORT": "1"})
+
+
+@pytest.mark.parametrize("lost_as", [SystemError, TypeError])
+def test_an_interrupt_that_a_library_lost_is_one(lost_as: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """confluent-kafka turns a Ctrl-C inside its calls into another error: exit code 130 all the same, and the handler
+    of before is back. Without a Ctrl-C the error stays what it is. Break: return the error's own way.
+    """
+    before = signal.getsignal(signal.SIGINT)
+
+    def run(_args: object, *, interrupted: bool) -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            if interrupted:
+                signal.raise_signal(signal.SIGINT)
+        raise lost_as("returned NULL without setting an exception")
+
+    for interrupted in (True, False):
+        monkeypatch.setattr(config, "run", functools.partial(run, interrupted=interrupted))
+        if interrupted:
+            assert main(["config"]) == 130
+        else:
+            with pytest.raises(lost_as):
+                main(["config"])
+        assert signal.getsignal(signal.SIGINT) is before
