@@ -41,6 +41,28 @@ def micro_ap(scores: Scores, right: Flags, positives: int) -> float:
     return float((precision * right[order]).sum() / positives)
 
 
+def average_precision(places: Sequence[int], positives: int) -> float:
+    """Area under precision over recall of one ranking, by trapezoids.
+
+    Args:
+        places: of what is right, from 0, ascending.
+
+    Source: Jegou et al., "Hamming Embedding and Weak Geometric Consistency" (2008), the Holidays protocol.
+    """
+    area = 0.0
+    for found, place in enumerate(places):
+        before = found / place if place else 1.0
+        area += (before + (found + 1) / (place + 1)) / (2 * positives)
+    return area
+
+
+def first_four(places: Sequence[int], _positives: int) -> float:
+    """How many of what is right are among the first four. Source: Nister and Stewenius, "Scalable Recognition with a
+    Vocabulary Tree" (2006).
+    """
+    return float(sum(place < 4 for place in places))  # noqa: PLR2004 - the protocol's four
+
+
 def recall_at(scores: Scores, right: Flags, positives: int, precision: float) -> tuple[float, float]:
     """The highest recall at which this precision holds, and the score from which on; (0, inf) if at none."""
     order = np.argsort(-scores, kind="stable")

@@ -26,15 +26,15 @@ _WIDTH, _HEIGHT = 460, 300
 _COLOURS = ("#13795b", "#1f5fbf", "#b3261e", "#8a5a00", "#7a3fb0", "#00798c", "#c2407a", "#556070")
 
 
-def markdown(of: Evaluation) -> str:
-    """Sentences and tables."""
-    parts = [*summary(of)]
-    for table in tables(of):
+def markdown(lines: Sequence[str], of: Sequence[Table], command: str) -> str:
+    """Sentences, tables and the command that made them."""
+    parts = [*lines]
+    for table in of:
         head = [f"## {table.title}", "", table.note, ""]
-        lines = ["| " + " | ".join(row) + " |" for row in (table.header, *table.rows)]
-        lines.insert(1, "|---" * len(table.header) + "|")
-        parts.append("\n".join([*head, *lines]))
-    parts.append(f"    {of.command}")
+        rows = ["| " + " | ".join(row) + " |" for row in (table.header, *table.rows)]
+        rows.insert(1, "|---" * len(table.header) + "|")
+        parts.append("\n".join([*head, *rows]))
+    parts.append(f"    {command}")
     return "\n\n".join(parts) + "\n"
 
 

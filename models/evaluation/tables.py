@@ -90,8 +90,8 @@ def _deployed(of: Evaluation) -> Table:
         ("precision", "recall", "to review", "calibration error"),
         [
             (
-                _interval(deployed.precision), _interval(deployed.recall), f"{100 * deployed.review_share:.1f} %",
-                _interval(deployed.calibration_error),
+                interval(deployed.precision), interval(deployed.recall), f"{100 * deployed.review_share:.1f} %",
+                interval(deployed.calibration_error),
             )
         ],
     )  # fmt: skip
@@ -119,7 +119,7 @@ def _edits(of: Evaluation) -> Table:
 
 def _row(figures: Figures) -> tuple[str, ...]:
     return tuple(
-        _interval(value)
+        interval(value)
         for value in (
             figures.micro_ap, figures.recall_at_90, figures.recall_at_99, figures.mean_recall_at_99,
             figures.untrained_recall_at_99,
@@ -127,7 +127,8 @@ def _row(figures: Figures) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _interval(of: Interval) -> str:
+def interval(of: Interval) -> str:
+    """As in `.987 (.981-.992)`."""
     return f"{_3(of.value)} ({_3(of.low)}-{_3(of.high)})"
 
 

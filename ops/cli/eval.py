@@ -1,4 +1,4 @@
-"""`dejaview eval`: how well copies are told from other pictures, on photos of your own or the project's."""
+"""`dejaview eval`: how well copies are told from other pictures, on photos of your own or on published data sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 from stream.errors import SettingError
 
 if TYPE_CHECKING:
+    from models.background import Background
+    from models.evaluation.published import Published
+    from models.evaluation.queries import Methods
     from models.evaluation.result import Evaluation
+    from models.evaluation.tables import Table
     from models.photos import Photo
 
 BASELINES = ("PDQ", "pHash", "dHash", "aHash", "wHash", "LBP-DCT")
+DATASETS = ("copydays", "holidays", "ukbench")
 PHOTOS_MIN = 10
 TEST_LOG = Path("docs") / "test-runs.jsonl"
 
@@ -33,6 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="folders, tar files or pictures")
     parser.add_argument(
         "--distractors", type=Path, nargs="+", default=[], metavar="PHOTOS", help="other photos, no copies"
+    )
+    parser.add_argument(
+        "--dataset", choices=DATASETS, help="PHOTOS is this data set as it is distributed; asked by its own protocol"
     )
     parser.add_argument(
         "--split", choices=("tune", "test"), help="of the photos, only the project's tuning or test part of BSDS500"
@@ -53,19 +61,34 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate.
 
     Raises:
-        SettingError: too few photos, a file that is none, or the test part without a reason.
+        SettingError: too few photos, a file that is none, the test part without a reason, a data set that is none.
     """
     from models.background import Background  # noqa: PLC0415 - these load OpenVINO and hashes
-    from models.calibration import Calibration  # noqa: PLC0415
     from models.encoder import load_encoder  # noqa: PLC0415
     from models.evaluation.baselines import imagenet_features  # noqa: PLC0415
-    from models.evaluation.page import html, markdown  # noqa: PLC0415
-    from models.evaluation.queries import Methods, edits_with, parted, workshop  # noqa: PLC0415
-    from models.evaluation.run import Ground, Model, evaluate  # noqa: PLC0415
-    from models.photos import TEST, TUNE, UNSEEN, read_photos, split  # noqa: PLC0415
+    from models.evaluation.queries import Methods  # noqa: PLC0415
 
     if args.split == "test" and not args.test_run:
         raise SettingError("--split test: the test part is for released models only; say why with --test-run")
+    background = Background.load(args.weights)
+    methods = Methods(
+        load_encoder("auto", args.weights), args.baselines, args.imagenet and imagenet_features(args.imagenet)
+    )
+    if args.dataset:
+        _published(args, background, methods)
+    else:
+        _edited(args, background, methods)
+    return 0
+
+
+def _edited(args: argparse.Namespace, background: Background, methods: Methods) -> None:
+    from models.calibration import Calibration  # noqa: PLC0415
+    from models.evaluation.page import html  # noqa: PLC0415
+    from models.evaluation.queries import edits_with, parted, workshop  # noqa: PLC0415
+    from models.evaluation.run import Ground, Model, evaluate  # noqa: PLC0415
+    from models.evaluation.tables import summary, tables  # noqa: PLC0415
+    from models.photos import TEST, TUNE, UNSEEN, read_photos, split  # noqa: PLC0415
+
     photos = _distinct(read_photos(args.photos))
     if args.split:
         part = split(TUNE if args.split == "tune" else TEST)
@@ -74,7 +97,6 @@ def run(args: argparse.Namespace) -> int:
     if len(photos) < PHOTOS_MIN:
         raise SettingError(f"{len(photos)} photos; at least {PHOTOS_MIN} are needed for figures")
     own = {photo.sha256 for photo in photos}
-    background = Background.load(args.weights)
     others = [photo for photo in _distinct(read_photos(args.distractors)) if photo.sha256 not in own]
     rows, completing = parted(others, background)
     unseen = split(UNSEEN)
@@ -83,24 +105,41 @@ def run(args: argparse.Namespace) -> int:
         [photo for photo in rows if photo.sha256 in unseen],
         [photo for photo in rows if photo.sha256 not in unseen],
     )
-    methods = Methods(
-        load_encoder("auto", args.weights), args.baselines, args.imagenet and imagenet_features(args.imagenet)
-    )
     with workshop(methods, completing) as bench:
         outcome = evaluate(
             ground, Model(background, Calibration.load(args.weights)), methods, bench,
-            command=f"dejaview {shlex.join(sys.argv[1:])}", seed=args.seed, say=_say,
+            command=_command(), seed=args.seed, say=_say,
         )  # fmt: skip
-    _show(outcome.evaluation)
-    if args.markdown:
-        args.markdown.write_text(markdown(outcome.evaluation), encoding="utf-8")
-    if args.json:
-        args.json.write_text(outcome.evaluation.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    of = outcome.evaluation
+    _tell(args, summary(of), tables(of), of)
     if args.html:
         args.html.write_text(html(outcome, ground, edits_with(completing)), encoding="utf-8")
     if args.split == "test":
-        _keep(args.test_run, outcome.evaluation)
-    return 0
+        _keep(args.test_run, of)
+
+
+def _published(args: argparse.Namespace, background: Background, methods: Methods) -> None:
+    from models.evaluation.datasets import read_dataset  # noqa: PLC0415
+    from models.evaluation.published import evaluate_published, summary_of, table_of  # noqa: PLC0415
+    from models.evaluation.queries import parted, workshop  # noqa: PLC0415
+    from models.photos import read_photos  # noqa: PLC0415
+
+    if len(args.photos) != 1 or not args.photos[0].is_dir():
+        raise SettingError(f"--dataset {args.dataset}: give one folder, that of the data set")
+    for name, given in (("--split", args.split), ("--html", args.html), ("--photos-max", args.photos_max)):
+        if given:
+            raise SettingError(f"{name} goes with photos that are edited here, not with --dataset")
+    dataset = read_dataset(args.dataset, args.photos[0])
+    distractors, _ = parted(_distinct(read_photos(args.distractors)), background)
+    with workshop(methods) as bench:
+        of = evaluate_published(
+            dataset, distractors, background, methods, bench, command=_command(), seed=args.seed, say=_say
+        )
+    _tell(args, summary_of(of), [table_of(of)], of)
+
+
+def _command() -> str:
+    return f"dejaview {shlex.join(sys.argv[1:])}"
 
 
 def _distinct(photos: Iterable[Photo]) -> list[Photo]:
@@ -114,22 +153,26 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _show(evaluation: Evaluation) -> None:
+def _tell(args: argparse.Namespace, lines: Sequence[str], tables: Sequence[Table], of: Evaluation | Published) -> None:
     from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table as Shown  # noqa: PLC0415
 
-    from models.evaluation.tables import summary, tables  # noqa: PLC0415
+    from models.evaluation.page import markdown  # noqa: PLC0415
 
     console = Console(width=None if sys.stdout.isatty() else 160)
-    for line in summary(evaluation):
+    for line in lines:
         console.print(line, highlight=False)
-    for one in tables(evaluation):
-        shown = Table(title=one.title, caption=one.note, title_justify="left", caption_justify="left")
-        for place, name in enumerate(one.header):
+    for table in tables:
+        shown = Shown(title=table.title, caption=table.note, title_justify="left", caption_justify="left")
+        for place, name in enumerate(table.header):
             shown.add_column(name, justify="left" if place == 0 else "right", no_wrap=place == 0)
-        for row in one.rows:
+        for row in table.rows:
             shown.add_row(*row)
         console.print(shown)
+    if args.markdown:
+        args.markdown.write_text(markdown(lines, tables, of.command), encoding="utf-8")
+    if args.json:
+        args.json.write_text(of.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def _keep(why: str, evaluation: Evaluation) -> None:

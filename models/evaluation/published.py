@@ -1,0 +1,116 @@
+"""A published data set asked with every method, by the data set's own protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from models.background import Background
+from models.evaluation.datasets import Dataset, Search
+from models.evaluation.metrics import Interval, Scores, bootstrap
+from models.evaluation.queries import OURS, Methods, Task, Workshop
+from models.evaluation.run import cosine
+from models.evaluation.tables import Table, interval
+from models.photos import Photo, read_photos
+
+# Scores of so many queries are in memory at a time.
+_CHUNK = 256
+
+
+class Published(BaseModel):
+    """One data set: for every search, how many queries, and every method's figure."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    dataset: str
+    protocol: str
+    model_id: str
+    command: str
+    rows: int
+    distractors: int
+    queries: dict[str, int]
+    figures: dict[str, dict[str, Interval]]
+
+
+def evaluate_published(
+    dataset: Dataset,
+    distractors: Sequence[Photo],
+    background: Background,
+    methods: Methods,
+    workshop: Workshop,
+    *,
+    command: str,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda _: None,
+) -> Published:
+    """Encode and hash all pictures, rank the rows for every query, measure.
+
+    Raises:
+        OSError: a picture cannot be read.
+    """
+    say(f"pictures: {len(dataset.files)}")
+    vectors = workshop.rows(Task(photo) for photo in _read(dataset.files))
+    beside = workshop.rows(Task(photo) for photo in distractors) if distractors else None
+    figures: dict[str, dict[str, Interval]] = {search.name: {} for search in dataset.searches}
+    for method in methods.names:
+        rows = vectors[method][: dataset.rows]
+        if beside:
+            rows = np.concatenate([rows, beside[method]])
+        compare = background.against(rows) if method == OURS else cosine(rows)
+        for search in dataset.searches:
+            queries = vectors[method][list(search.queries)]
+            parts = (compare(queries[start : start + _CHUNK]) for start in range(0, len(queries), _CHUNK))
+            figures[search.name][method] = _mean(list(_measured(dataset, search, parts)), seed)
+    return Published(
+        dataset=dataset.name,
+        protocol=dataset.protocol,
+        model_id=methods.encoder.model_id,
+        command=command,
+        rows=dataset.rows,
+        distractors=len(distractors),
+        queries={search.name: len(search.queries) for search in dataset.searches},
+        figures=figures,
+    )
+
+
+def summary_of(of: Published) -> list[str]:
+    """What was asked of what."""
+    return [
+        f"{of.dataset}, {of.model_id}: {of.rows:,} rows and {of.distractors:,} distractors. {of.protocol}.",
+        "Intervals: 95 %, bootstrap over the queries.",
+    ]
+
+
+def table_of(of: Published) -> Table:
+    """A row for every search, a column for every method."""
+    methods = list(next(iter(of.figures.values())))
+    rows = [
+        (name, f"{of.queries[name]:,}", *(interval(figures[method]) for method in methods))
+        for name, figures in of.figures.items()
+    ]
+    return Table(of.dataset, of.protocol, ("", "queries", *methods), rows)
+
+
+def _read(files: Sequence[Path]) -> Iterator[Photo]:
+    for file in files:
+        yield from read_photos([file])
+
+
+def _mean(values: Sequence[float], seed: int) -> Interval:
+    array = np.array(values)
+    return bootstrap(lambda drawn: [float(array[drawn].mean())], len(array), seed)[0]
+
+
+def _measured(dataset: Dataset, search: Search, parts: Iterable[Scores]) -> Iterator[float]:
+    """The figure of every query. Of rows with equal scores the wrong ones come first: ties gain nothing."""
+    scores = (row for part in parts for row in part)
+    for query, right, found in zip(search.queries, search.right, scores, strict=True):
+        is_right = np.zeros(len(found), dtype=bool)
+        is_right[list(right)] = True
+        order = np.lexsort((is_right, -found))
+        if not dataset.finds_itself:
+            order = order[order != query]
+        yield dataset.measure(np.flatnonzero(is_right[order]).tolist(), len(right))
