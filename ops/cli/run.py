@@ -11,6 +11,7 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from ops.allocator import give_back_large_blocks
 from ops.cli.settings import add_settings_options, load_settings
 from stream.errors import DejaviewError
 
@@ -34,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the stages; 0 after a signal and a clean drain, 1 after a failure."""
+    give_back_large_blocks()
     settings = load_settings(args.config, args.flags).settings
     # Here: it imports pymilvus, and `--help` and wrong settings answer without.
     from stream.service import Service, parse_stages  # noqa: PLC0415
