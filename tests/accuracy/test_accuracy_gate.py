@@ -1,0 +1,49 @@
+"""R12 in CI: dejaview's accuracy on real photographs does not fall, and the gate sees what would make it fall."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.encoder import Encoder, load_encoder
+from models.evaluation.queries import IMAGENET, OURS, Methods
+from models.preprocess import Pixels
+from schemas.events import Vector
+from tests.accuracy.gate import GROUNDS, IMAGENET_WEIGHTS, imagenet, measure, rows_of, wheel, written_rows
+
+
+class OtherColours:
+    """Our encoder behind a reader that takes blue for red."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.model_id, self.runtime = encoder.model_id, encoder.runtime
+
+    def encode(self, images: Pixels) -> Vector:
+        return self._encoder.encode(np.ascontiguousarray(images[..., ::-1]))
+
+
+@pytest.mark.parametrize("name", GROUNDS)
+def test_accuracy_does_not_fall(name: str) -> None:
+    """Breaks: those of the next two tests."""
+    ground = GROUNDS[name]()
+    short = measure(ground, Methods(load_encoder()), OURS, written_rows(ground)).short_of(ground.floors)
+    assert not short
+
+
+def test_a_wrong_colour_order_is_seen() -> None:
+    """Queries with red for blue among the rows of the release."""
+    ground = wheel()
+    short = measure(ground, Methods(OtherColours(load_encoder())), OURS, written_rows(ground)).short_of(ground.floors)
+    assert {one.split()[0] for one in short} >= {"micro_ap", "mean_recall_at_99", "recall"}
+
+
+if IMAGENET_WEIGHTS.exists():
+
+    @pytest.mark.torch
+    @pytest.mark.parametrize("name", GROUNDS)
+    def test_imagenet_features_are_seen(name: str) -> None:
+        """Features as imagededup takes them, queries and rows alike."""
+        ground, methods = GROUNDS[name](), imagenet()
+        short = measure(ground, methods, IMAGENET, rows_of(ground, methods, IMAGENET)).short_of(ground.floors)
+        assert {one.split()[0] for one in short} >= {"micro_ap", "mean_recall_at_99", "untrained_recall_at_99"}
