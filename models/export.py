@@ -47,14 +47,15 @@ def export(checkpoint: Path, folder: Path, whiten_on: Sequence[Path] = ()) -> Ma
     for fitted in (BACKGROUND, CALIBRATION):
         (folder / fitted).unlink(missing_ok=True)
     made_from = f"{checkpoint.name}, SHA-256 {file_sha256(checkpoint)}"
-    return write_manifest(folder, folder.name, made_from, "python -m models.export --from CHECKPOINT --to FOLDER")
+    command = "python -m models.export --from CHECKPOINT --to FOLDER" + (" --whiten PHOTOS" if whiten_on else "")
+    return write_manifest(folder, folder.name, made_from, command)
 
 
 def projected_of(network: CopyDetector, paths: Sequence[Path]) -> Vector:
     """The projection's outputs for training photos, float32 [N, 256]: none of the project's held-out lists."""
     kept_out = held_out()
     photos = {photo.sha256: photo for photo in read_photos(paths) if photo.sha256 not in kept_out}
-    inputs = (torch.from_numpy(reduce(photo.open())[None]) for photo in photos.values())
+    inputs = (torch.tensor(reduce(photo.open())[None]) for photo in photos.values())
     with torch.inference_mode():
         return np.concatenate([network.projected(image).numpy() for image in inputs])
 
