@@ -1,4 +1,4 @@
-"""The network in torch: MobileNetV3-small features, GeM pooling, a projection, L2 norm.
+"""The network in torch: MobileNetV3 features, GeM pooling, a projection, L2 norm.
 
 The features are torchvision's (Howard et al., "Searching for MobileNetV3", 2019), the pooling is
 Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation" (2017).
@@ -6,17 +6,26 @@ Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation" (20
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v3_small
+from torchvision.models import mobilenet_v3_large, mobilenet_v3_small
 from torchvision.ops import SqueezeExcitation
 
 from schemas.events import EMBEDDING_SIZE
 
-FEATURE_SIZE = 576
+Backbone: TypeAlias = Literal["small", "large"]
+
+# What torchvision builds, and how many channels its last features have.
+_BACKBONES: dict[Backbone, tuple[Callable[..., Any], int]] = {
+    "small": (mobilenet_v3_small, 576),
+    "large": (mobilenet_v3_large, 960),
+}
+PROJECTION = "projection.weight"
 
 
 class GeneralisedMean(nn.Module):
@@ -40,14 +49,15 @@ class Average(nn.Module):
 class CopyDetector(nn.Module):
     """uint8 [N, 224, 224, 3] -> float32 [N, 256] of L2 norm 1; parameter names as in the weights file."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: Backbone = "small") -> None:
         super().__init__()
-        self.features = mobilenet_v3_small(weights=None).features
+        build, channels = _BACKBONES[backbone]
+        self.features = build(weights=None).features
         for module in self.features.modules():
             if isinstance(module, SqueezeExcitation):
                 module.avgpool = Average()
         self.gem = GeneralisedMean()
-        self.projection = nn.Linear(FEATURE_SIZE, EMBEDDING_SIZE)
+        self.projection = nn.Linear(channels, EMBEDDING_SIZE)
 
     def forward(self, images: Tensor) -> Tensor:
         return nn.functional.normalize(self.projected(images), dim=-1)
@@ -67,12 +77,27 @@ def read_state(file: Path) -> dict[str, Tensor]:
     return state
 
 
+def backbone_of(state: Mapping[str, Tensor]) -> Backbone:
+    """Which of the two a whole network's tensors are of; small if none fits, so that loading says what does not."""
+    channels = state[PROJECTION].shape[-1] if PROJECTION in state else 0
+    return next((name for name, (_, theirs) in _BACKBONES.items() if theirs == channels), "small")
+
+
+def network_with(state: Mapping[str, Tensor]) -> CopyDetector:
+    """The network with these parameters, ready for inference.
+
+    Raises:
+        RuntimeError: names or shapes do not fit.
+    """
+    network = CopyDetector(backbone_of(state))
+    network.load_state_dict(dict(state), strict=True)
+    return network.eval().requires_grad_(False)
+
+
 def load_network(safetensors: bytes) -> CopyDetector:
     """The network with the parameters of a safetensors file's content, ready for inference.
 
     Raises:
         RuntimeError: names or shapes do not fit.
     """
-    network = CopyDetector()
-    network.load_state_dict(load(safetensors), strict=True)
-    return network.eval().requires_grad_(False)
+    return network_with(load(safetensors))

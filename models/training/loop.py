@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from models.network import CopyDetector
+from models.network import CopyDetector, network_with
 from models.training import checkpoint
 from models.training.checkpoint import Progress
 from models.training.loss import Queue, loss
@@ -156,6 +156,4 @@ def _follow(average: dict[str, Tensor], network: CopyDetector) -> None:
 
 
 def _with(average: dict[str, Tensor]) -> CopyDetector:
-    network = CopyDetector()
-    network.load_state_dict({name: value.cpu() for name, value in average.items()})
-    return network.eval().requires_grad_(False)
+    return network_with({name: value.cpu() for name, value in average.items()})

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from models.edits import EDITS
-from models.network import CopyDetector, read_state
+from models.network import PROJECTION, Backbone, CopyDetector, backbone_of, read_state
 from models.photos import TUNE, UNSEEN, Photo, held_out, read_photos, split
 from models.preprocess import reduce
 from models.training.loop import Recipe, train
@@ -31,14 +31,20 @@ _FEATURES = "features."
 
 
 def run_stage(
-    paths: Sequence[Path], start: Path | None, out: Path, recipe: Recipe, say: Callable[[str], None], device: str
+    paths: Sequence[Path],
+    start: Path | None,
+    out: Path,
+    recipe: Recipe,
+    say: Callable[[str], None],
+    device: str,
+    backbone: Backbone = "small",
 ) -> Path:
     """Train for `recipe.minutes`; the result, a safetensors file that `models.export` takes.
 
     Raises:
         SettingError: too few photos, or a start that is neither a whole network nor torchvision's features.
     """
-    network = network_from(start)
+    network = network_from(start, backbone)
     out.mkdir(parents=True, exist_ok=True)
     kept_out = held_out()
     found = {photo.sha256: photo for photo in read_photos(paths)}
@@ -93,18 +99,20 @@ def encode(network: CopyDetector, inputs: Sequence[NDArray[np.uint8]]) -> Vector
         return np.concatenate([network(batch).numpy() for batch in batches])
 
 
-def network_from(start: Path | None) -> CopyDetector:
-    """A network to start from: random, a whole one, or torchvision's MobileNetV3-small with a new head.
+def network_from(start: Path | None, backbone: Backbone = "small") -> CopyDetector:
+    """A network to start from: random, a whole one, or torchvision's MobileNetV3 with a new head.
 
     Raises:
-        SettingError: the file is neither.
+        SettingError: the file is neither, or of the other backbone.
     """
-    network = CopyDetector()
+    network = CopyDetector(backbone)
     if start is None:
         return network
     try:
         tensors = read_state(start)
-        whole = "projection.weight" in tensors
+        whole = PROJECTION in tensors
+        if whole and backbone_of(tensors) != backbone:
+            raise ValueError(f"it has the backbone {backbone_of(tensors)}, --backbone says {backbone}")  # noqa: TRY301
         wanted = tensors if whole else {name: value for name, value in tensors.items() if name.startswith(_FEATURES)}
         missing, unexpected = network.load_state_dict(wanted, strict=False)
     except Exception as error:

@@ -23,7 +23,16 @@ LONG_SIDE = 320
 MILD_SHARE = 1 / 3
 EDITS_IN_A_ROW = (1, 1, 2, 2, 3, 4)
 # What the table of edits shows to be hard is drawn more often.
-WEIGHTS = {"crop": 6.0, "quarter_turn": 2.0, "rotation": 2.0, "screenshot": 2.5, "desktop": 1.5, "collage": 1.5}
+WEIGHTS = {
+    "crop": 8.0,
+    "screenshot": 3.0,
+    "quarter_turn": 2.5,
+    "collage": 2.5,
+    "picture_in_picture": 2.0,
+    "photo_of_screen": 2.0,
+    "rotation": 2.0,
+    "desktop": 1.5,
+}
 OTHERS = 8
 _FILTERS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR)
 

@@ -25,6 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--from", dest="start", type=Path, metavar="FILE", help="weights to start from; default: random"
     )
+    parser.add_argument("--backbone", choices=("small", "large"), default="small", help="MobileNetV3; default: small")
     parser.add_argument("--minutes", type=float, default=90.0, help="of this stage; default: %(default)g")
     parser.add_argument("--batch", type=int, default=160, help="photos a step; default: %(default)s")
     parser.add_argument("--backbone-rate", type=float, default=4e-4, help="default: %(default)g")
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         resolutions=args.resolutions, workers=args.workers, seed=args.seed,
     )  # fmt: skip
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    result = run_stage(args.photos, args.start, args.out, recipe, _say, device)
+    result = run_stage(args.photos, args.start, args.out, recipe, _say, device, args.backbone)
     print(f"{result}\nNext: python -m models.export --from {result} --to models/weights/NAME")
     return 0
 

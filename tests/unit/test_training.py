@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from models.edits import FAMILIES, UNTRAINED
-from models.network import CopyDetector
+from models.network import Backbone, CopyDetector, network_with
 from models.photos import SPLITS, TEST, TUNE, UNSEEN, Photo, read_photos, split
 from models.training import stage as stages
 from models.training.checkpoint import Progress, load, save
@@ -73,6 +73,22 @@ def test_hard_batches_hold_every_photo_once_and_neighbours_together() -> None:
     assert all(batch[n] // 2 == batch[n + 1] // 2 for batch in batches for n in range(0, 8, 2))
     plain = list(HardBatches(None, 40, 8, seed=1))
     assert sorted(place for batch in plain for place in batch) == list(range(40))
+
+
+@pytest.mark.parametrize(("backbone", "channels"), [("small", 576), ("large", 960)])
+def test_the_backbone_is_known_from_the_tensors(backbone: Backbone, channels: int, tmp_path: Path) -> None:
+    """What was trained with the flag is loaded without it; a start of the other backbone is refused.
+
+    Break: build the small one whatever the tensors say.
+    """
+    state = {name: value.contiguous() for name, value in CopyDetector(backbone).state_dict().items()}
+    assert state["projection.weight"].shape == (256, channels)
+    assert network_with(state)(torch.zeros((1, 224, 224, 3), dtype=torch.uint8)).shape == (1, 256)
+    save_file(state, tmp_path / "start.safetensors")
+    assert network_from(tmp_path / "start.safetensors", backbone).projection.in_features == channels
+    other: Backbone = "small" if backbone == "large" else "large"
+    with pytest.raises(SettingError, match=f"it has the backbone {backbone}, --backbone says {other}"):
+        network_from(tmp_path / "start.safetensors", other)
 
 
 def test_contrastive_loss_by_hand() -> None:
