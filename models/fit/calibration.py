@@ -20,6 +20,7 @@ from models.background import Background
 from models.calibration import Calibration, Table
 from models.edits import EDITS
 from models.encoder import load_encoder
+from models.evaluation import hard_negatives
 from models.evaluation.answers import Answers, ask
 from models.evaluation.baselines import AGREED, TRUSTED_PDQ
 from models.evaluation.metrics import f1
@@ -31,6 +32,7 @@ from stream.errors import SettingError
 
 DUPLICATE_PRECISION = 0.99
 REVIEW_SHARE_MAX = 0.01
+HARD_SHARE_MAX = 0.001
 LIKELIER = 0.5
 POINTS = 50
 # A line has two.
@@ -41,10 +43,13 @@ Flags = NDArray[np.bool_]
 
 
 class Wanted(NamedTuple):
-    """What a user states: of what is called duplicate this share is right, at most this share goes to review."""
+    """What a user states: of what is called duplicate this share is right, at most this share goes to review, and of
+    pairs that look alike and are no copies at most this share is called duplicate.
+    """
 
     precision: float = DUPLICATE_PRECISION
     review_share_max: float = REVIEW_SHARE_MAX
+    hard_share_max: float = HARD_SHARE_MAX
 
     @property
     def rule(self) -> str:
@@ -75,7 +80,9 @@ def fit_calibration(
         queries = [bench.rows(Task(photo, edit) for photo in photos) for edit in EDITS]
     answers = ask([made[OURS] for made in queries], background.against(vectors[OURS]))
     agreed = answers.agreed([made[TRUSTED_PDQ] for made in queries], vectors[TRUSTED_PDQ], AGREED)
-    kept = calibration_of(answers, agreed, wanted, methods.encoder.model_id, len(rows) - len(photos), command)
+    pairs = hard_negatives.listed(rows)
+    hard = hard_negatives.scores_of(pairs, vectors[OURS], background.bias(vectors[OURS]))
+    kept = calibration_of(answers, agreed, hard, wanted, methods.encoder.model_id, len(rows) - len(photos), command)
     (folder / CALIBRATION).write_text(kept.model_dump_json(indent=1) + "\n")
     return refresh_manifest(folder)
 
@@ -104,12 +111,15 @@ class Fitted:
     measured: dict[str, float]
 
 
-def fitted(scores: Vector, right: Flags, agreed: Flags, positives: int, wanted: Wanted) -> Fitted:
+def fitted(
+    scores: Vector, right: Flags, agreed: Flags, positives: int, wanted: Wanted, hard: Vector | None = None
+) -> Fitted:
     """Fit to answers.
 
     Args:
         agreed: where the perceptual hashes are near.
         positives: answers that could be right.
+        hard: scores of pairs that look alike and are no copies, where there are any.
 
     Raises:
         SettingError: too few answers, or no score with the precision that is wanted.
@@ -117,21 +127,28 @@ def fitted(scores: Vector, right: Flags, agreed: Flags, positives: int, wanted: 
     alone = table(scores[~agreed], right[~agreed])
     together = table(scores[agreed], right[agreed]) if len(np.unique(scores[agreed].round(6))) >= ENDS else alone
     duplicate = max(threshold(scores, right, wanted.precision), likelier_from(alone))
+    if hard is not None and len(hard):
+        duplicate = max(duplicate, above_most(hard, wanted.hard_share_max))
     review = review_from(scores, duplicate, wanted.review_share_max)
     precision, recall, _ = f1(scores, right, positives, duplicate)
+    at_precision = f1(scores, right, positives, threshold(scores, right, wanted.precision))[1]
     measured = {
+        "recall_at_precision": round(at_precision, 4),
         "duplicate_precision": round(precision, 4),
         "duplicate_recall": round(recall, 4),
         "review_share": round(float(((scores >= review) & (scores < duplicate)).mean()), 4),
     }
+    if hard is not None and len(hard):
+        measured |= {"hard_negatives": len(hard), "hard_duplicates": int((hard >= duplicate).sum())}
     return Fitted(duplicate, review, alone, together, measured)
 
 
 def calibration_of(
-    answers: Answers, agreed: Flags, wanted: Wanted, model_id: str, distractors: int, command: str
+    answers: Answers, agreed: Flags, hard: Vector, wanted: Wanted, model_id: str, distractors: int, command: str
 ) -> Calibration:
     """Tables and thresholds of these answers; `agreed` of each, in the order of `answers.flat`."""
-    found = fitted(*answers.flat(), agreed, answers.positives, wanted)
+    found = fitted(*answers.flat(), agreed, answers.positives, wanted, hard)
+    also = f"; at most {wanted.hard_share_max} of {len(hard):,} hard negatives are duplicates" if len(hard) else ""
     return Calibration(
         model_id=model_id,
         duplicate_threshold=found.duplicate,
@@ -149,7 +166,7 @@ def calibration_of(
         recall_per_edit={
             name: round(share, 3) for name, share in zip(EDITS, answers.recall_per_edit(found.duplicate), strict=True)
         },
-        rule=f"half of the uploads have their original among the rows; {wanted.rule}",
+        rule=f"half of the uploads have their original among the rows; {wanted.rule}{also}",
         command=command,
     )
 
@@ -177,6 +194,13 @@ def review_from(scores: Vector, duplicate: float, share_max: float) -> float:
     # Above the first that would be one too many, with all that tie with it.
     above = below[:count][below[:count] > below[count]]
     return min(duplicate, _rounded_up(float(above[-1]))) if len(above) else duplicate
+
+
+def above_most(scores: Vector, share: float) -> float:
+    """The lowest score, in steps of 1e-4 as verdicts have them, that at most this share of these reach."""
+    ranked = np.sort(scores)[::-1]
+    first_too_many = float(ranked[int(share * len(ranked))])
+    return (round(first_too_many * 1e4) + 1) / 1e4
 
 
 def likelier_from(of: Table) -> float:

@@ -17,7 +17,16 @@ from pydantic import ValidationError
 from models.calibration import Calibration, Table
 from models.edits import EDITS
 from models.evaluation.answers import Answers
-from models.fit.calibration import Wanted, calibration_of, isotonic, likelier_from, review_from, table, threshold
+from models.fit.calibration import (
+    Wanted,
+    above_most,
+    calibration_of,
+    isotonic,
+    likelier_from,
+    review_from,
+    table,
+    threshold,
+)
 from models.manifest import BUILT_IN, CALIBRATION, read_manifest, refresh_manifest
 from models.photos import TUNE, split
 from stream.errors import SettingError
@@ -142,6 +151,32 @@ def test_review_takes_no_more_than_its_share(scores: list[int], share: float) ->
         assert ((found >= lower.max()) & (found < 0.7)).sum() > share * len(scores)
 
 
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=60), st.sampled_from([0.0, 0.05, 0.2]))
+def test_few_of_what_looks_alike_are_duplicates(scores: list[int], share: float) -> None:
+    """At most that share reaches it, ties included, and a step lower would let more. Break: forget the step."""
+    found = (np.array(scores) / 20).astype(np.float32)
+    limit = above_most(found, share)
+    assert (found >= limit).sum() <= share * len(found)
+    assert (found >= limit - 2e-4).sum() > share * len(found)
+
+
+def test_hard_negatives_raise_the_threshold() -> None:
+    """All answers are right above .3, yet a look-alike scores .5. Break: leave the hard negatives out."""
+    shape = (len(EDITS), 20)
+    with_score = np.linspace(0.31, 0.9, len(EDITS) * 20, dtype=np.float32).reshape(shape)
+    without = np.linspace(0.0, 0.29, len(EDITS) * 20, dtype=np.float32).reshape(shape)
+    places = np.arange(with_score.size).reshape(shape)
+    answers = Answers(with_score, places, np.ones(shape, dtype=bool), without, places)
+    agreed = np.zeros(2 * with_score.size, dtype=bool)
+    hard = np.array([0.1] * 10 + [0.5], dtype=np.float32)
+    made = [calibration_of(answers, agreed, those, Wanted(), "model", 5, "command") for those in (hard, hard[:0])]
+    assert [made[0].duplicate_threshold, made[1].duplicate_threshold] == pytest.approx([0.5001, 0.31])
+    assert made[0].measured["hard_duplicates"] == 0
+    assert made[0].measured["hard_negatives"] == 11
+    assert "11 hard negatives" in made[0].rule
+    assert "hard" not in made[1].rule
+
+
 def test_tables_tell_the_signals_apart() -> None:
     """Of the same scores those where the perceptual hash agrees are right, the others half: so say the confidences.
 
@@ -154,7 +189,7 @@ def test_tables_tell_the_signals_apart() -> None:
     places = np.arange(with_score.size).reshape(shape)
     answers = Answers(with_score, places, places % 4 != 1, without, places)
     agreed = np.concatenate([places.ravel() % 2 == 0, np.zeros(places.size, dtype=bool)])
-    made = calibration_of(answers, agreed, Wanted(precision=0.6), "model", 5, "command")
+    made = calibration_of(answers, agreed, np.array([]), Wanted(precision=0.6), "model", 5, "command")
     assert made.confidence(0.5, agreed=True) > 0.99
     assert 0.3 < made.confidence(0.5) < 0.7
     assert made.fitted_on["distractors"] == 5
