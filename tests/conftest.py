@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 import pytest
+from hypothesis import settings
 
 from ops.local.errors import LocalError
 from ops.local.kafka import KafkaServer
@@ -20,6 +21,10 @@ from ops.local.server import LocalServer
 from tests.support.sabotage import apply, wanted
 
 Server = TypeVar("Server", bound=LocalServer)
+
+# An example that takes long on a busy machine is no finding.
+settings.register_profile("no-deadline", parent=settings(), deadline=None)
+settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session")
