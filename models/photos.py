@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -82,6 +83,15 @@ def split(name: str) -> frozenset[str]:
 def held_out() -> frozenset[str]:
     """What nothing is trained or fitted on, but for the tuning part's own figures."""
     return split(TEST) | split(TUNE) | split(UNSEEN)
+
+
+def thumbnail_url(image: Image.Image, side: int) -> str:
+    """A JPEG of at most this side as a data URL: a page that holds it needs no other file."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    buffer = BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def encode_all(encoder: Encoder, images: Iterable[Image.Image]) -> Vector:

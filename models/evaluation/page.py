@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from string import Template
 
@@ -18,6 +16,7 @@ from models.evaluation.queries import Task, edited
 from models.evaluation.result import Evaluation
 from models.evaluation.run import Ground, Outcome
 from models.evaluation.tables import Table, summary, tables
+from models.photos import thumbnail_url
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SHOWN = 12
@@ -135,13 +134,5 @@ def _false_pairs(outcome: Outcome, ground: Ground, edits: dict[str, Edit]) -> li
 
 
 def _card(left: Image.Image, right: Image.Image, told: str) -> str:
-    pictures = "".join(f"<img alt='' src='{_thumbnail(image)}'>" for image in (left, right))
+    pictures = "".join(f"<img alt='' src='{thumbnail_url(image, _THUMBNAIL)}'>" for image in (left, right))
     return f"<figure><div>{pictures}</div><figcaption>{escape(told)}</figcaption></figure>"
-
-
-def _thumbnail(image: Image.Image) -> str:
-    small = image.copy()
-    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    buffer = BytesIO()
-    small.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from string import Template
 
 from PIL import Image
 
+from models.photos import thumbnail_url
+from models.preprocess import to_rgb
 from ops.scan.run import Scan, Scanned, summary
 from stream.decision import DIGITS
 
@@ -47,8 +47,4 @@ def _figure(picture: Scanned, told: str) -> str:
 def _thumbnail(file: Path) -> str:
     with Image.open(file) as image:
         image.draft("RGB", (_SIDE, _SIDE))
-        small = image.convert("RGB")
-    small.thumbnail((_SIDE, _SIDE))
-    buffer = BytesIO()
-    small.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return thumbnail_url(to_rgb(image), _SIDE)
