@@ -120,6 +120,11 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except KafkaException as exception:
         raise translate(exception.args[0], doing) from exception
+    except SystemError as error:
+        # confluent_kafka sets an error inside a poll and then calls a callback, which Python finds odd.
+        if not isinstance(error.__cause__, KafkaException):
+            raise
+        raise translate(error.__cause__.args[0], doing) from error.__cause__
 
 
 def configuration(settings: Settings, extra: Mapping[str, str], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,5 +34,10 @@ def within(limit_s: float, doing: str, call: Callable[[], object]) -> None:
         error = ended.get(timeout=limit_s)
     except Empty:
         raise ProducerBroken(f"{doing}: librdkafka did not come back in {limit_s:g} s") from None
-    if error is not None:
-        raise error
+    try:
+        if error is not None:
+            raise error
+    finally:
+        # An error that a frame of its own traceback holds is freed late, and with it a producer that has failed: it
+        # would go on by itself when the broker is back, and fence the one that follows.
+        del error

@@ -13,6 +13,8 @@ Fault = Callable[[Round, float], None]
 
 INDEX_ERRORS = "dejaview_index_errors_total"
 BROKER_AWAY_S = 3.0
+# Longer than `kafka.request_timeout_s` and `kafka.transaction_timeout_s` by default, twice.
+BROKER_LOST_S = 75.0
 # A batch whose searches were over when the index went away.
 COMMITTED_WITHIN_S = 1.0
 
@@ -97,6 +99,16 @@ def kill_kafka(this: Round, _hold_s: float) -> None:
     this.note("kafka started")
 
 
+def lose_kafka(this: Round, _hold_s: float) -> None:
+    """The broker is away for longer than any call waits: transactions, sessions and producers are all given up."""
+    this.hit()
+    this.cluster.kafka.kill()
+    this.note("kafka killed")
+    time.sleep(BROKER_LOST_S)
+    this.cluster.kafka.start()
+    this.note("kafka started")
+
+
 def stop_milvus(this: Round, hold_s: float) -> None:
     """Milvus is away for a while; nothing is answered meanwhile."""
     this.hit()
@@ -158,6 +170,7 @@ FAULTS: dict[str, Fault] = {
     **{f"remove-{stage}": partial(remove, stage) for stage in STAGES},
     "restart-kafka": restart_kafka,
     "kill-kafka": kill_kafka,
+    "lose-kafka": lose_kafka,
     "stop-milvus": stop_milvus,
     "empty-milvus": empty_milvus,
     "restore-milvus": restore_milvus,

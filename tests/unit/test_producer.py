@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from threading import Event
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from stream.config import Settings
-from stream.errors import BrokerUnavailable, ProducerBroken
+from stream.errors import BrokerUnavailable, DejaviewError, ProducerBroken
 from stream.kafka import LogProducer, Outgoing
 
 Report = Callable[[KafkaError | None, Any], None]
@@ -77,6 +79,59 @@ def test_what_an_abort_purged_does_not_fail_the_next_batch(monkeypatch: pytest.M
     producer.produce([record])
     producer.flush()
     assert record.offset == 7
+
+
+def test_a_fatal_error_in_the_middle_of_a_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fenced while delivery reports are served: Python wraps librdkafka's error, and the stage must see its kind.
+
+    Break: translate `KafkaException` alone; the worker ends with a traceback.
+    """
+
+    class Fenced(FakeProducer):
+        def flush(self, _timeout_s: float) -> int:
+            fenced = KafkaError(KafkaError._FENCED, "fenced", fatal=True)
+            raise SystemError("returned a result with an exception set") from KafkaException(fenced)
+
+    monkeypatch.setattr("stream.kafka.producer.Producer", Fenced)
+    producer = LogProducer(Settings(), "transactional")
+    producer.begin()
+    with pytest.raises(DejaviewError, match="fenced"):
+        producer.flush()
+
+
+def test_another_system_error_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no error of Kafka's is a bug. Break: translate every SystemError."""
+
+    class Odd(FakeProducer):
+        def flush(self, _timeout_s: float) -> int:
+            raise SystemError("odd")
+
+    monkeypatch.setattr("stream.kafka.producer.Producer", Odd)
+    with pytest.raises(SystemError, match="odd"):
+        LogProducer(Settings(), "transactional").flush()
+
+
+def test_a_producer_that_could_not_start_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lives on fences its successor when the broker is back. Break: keep the error in `within`'s frame."""
+    made: list[weakref.ref[FakeProducer]] = []
+
+    class NoBroker(FakeProducer):
+        def __init__(self, configuration: dict[str, Any]) -> None:
+            super().__init__(configuration)
+            made.append(weakref.ref(self))
+
+        def init_transactions(self, _timeout_s: float) -> None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    monkeypatch.setattr("stream.kafka.producer.Producer", NoBroker)
+    gc.disable()
+    try:
+        with pytest.raises(BrokerUnavailable):
+            LogProducer(Settings(), "some id")
+        (producer,) = made
+        assert producer() is None
+    finally:
+        gc.enable()
 
 
 def test_a_call_that_does_not_come_back_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
