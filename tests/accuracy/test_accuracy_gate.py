@@ -35,7 +35,7 @@ def test_a_wrong_colour_order_is_seen() -> None:
     """Queries with red for blue among the rows of the release."""
     ground = wheel()
     short = measure(ground, Methods(OtherColours(load_encoder())), OURS, written_rows(ground)).short_of(ground.floors)
-    assert {one.split()[0] for one in short} >= {"micro_ap", "mean_recall_at_99", "recall"}
+    assert {one.split()[0] for one in short} >= {"mean_recall_at_99", "recall"}
 
 
 if IMAGENET_WEIGHTS.exists():

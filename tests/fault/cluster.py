@@ -48,17 +48,16 @@ class Cluster:
         kafka_port, milvus_port = free_ports(2)
         self.kafka = ProxiedKafka(folder / "kafka", kafka_port)
         self.milvus = MilvusServer(folder / "milvus", session_ttl_s=MILVUS_SESSION_TTL_S)
-        self._proxy_ports = kafka_port, milvus_port
-        self.proxies: dict[str, Proxy] = {}
+        # The servers choose ports of their own when they start.
+        self.proxies = {"kafka": Proxy(kafka_port, 0), "milvus": Proxy(milvus_port, 0)}
+        for proxy in self.proxies.values():
+            proxy.listen()
 
     def start(self) -> None:
         self.kafka.start()
         self.milvus.start()
-        kafka_port, milvus_port = self._proxy_ports
-        self.proxies = {
-            "kafka": Proxy(kafka_port, self.kafka.ports["proxied"]),
-            "milvus": Proxy(milvus_port, self.milvus.port),
-        }
+        self.proxies["kafka"].target_port = self.kafka.ports["proxied"]
+        self.proxies["milvus"].target_port = self.milvus.port
         for proxy in self.proxies.values():
             proxy.start()
 
@@ -82,7 +81,7 @@ class Cluster:
         folder.mkdir(parents=True, exist_ok=True)
         values.setdefault("kafka", {}).setdefault("session_timeout_s", SESSION_TIMEOUT_S)
         made = Deployment.create(folder, self.kafka.bootstrap, self.milvus.uri, partitions, **values)
-        kafka_port, milvus_port = self._proxy_ports
+        kafka_port, milvus_port = (self.proxies[name].port for name in ("kafka", "milvus"))
         made.worker_values = {
             "kafka": {"bootstrap_servers": f"{LOOPBACK}:{kafka_port}"},
             "index": {"uri": f"http://{LOOPBACK}:{milvus_port}", "timeout_s": 5.0, "retry_wait_max_s": 1.0},

@@ -68,10 +68,15 @@ class Proxy:
     _closed: bool = False
     _listener: socket.socket | None = None
 
+    def listen(self) -> None:
+        """Take the port, so that nobody else does before `start`."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        self._listener.settimeout(_POLL_S)
+
     def start(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
-        listener.settimeout(_POLL_S)
-        self._listener = listener
+        if self._listener is None:
+            self.listen()
+        listener = self._listener
         threading.Thread(target=self._accept, args=(listener,), name=f"proxy-{self.port}", daemon=True).start()
 
     def close(self) -> None:
