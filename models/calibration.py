@@ -47,7 +47,9 @@ class Calibration(BaseModel):
     alone: Annotated[Table, Field(description="where the embedding alone speaks")]
     agreed: Annotated[Table, Field(description="where the perceptual hash says so, too")]
     fitted_on: Annotated[dict[str, int], Field(description="counts of photos and queries")]
-    measured: Annotated[dict[str, float], Field(description="precision and recall at both thresholds, same queries")]
+    measured: Annotated[
+        dict[str, float], Field(description="what the thresholds come to on the same queries, and counts")
+    ]
     recall_per_edit: Annotated[dict[str, float], Field(description="recall at duplicate_threshold, same queries")]
     rule: str
     command: str

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from models.encoder import Encoder
-from models.preprocess import reduce, to_rgb
+from models.preprocess import reduce, upright_rgb
 from schemas.events import EMBEDDING_SIZE, Vector
 from stream.errors import SettingError
 
@@ -35,12 +35,12 @@ class Photo:
     content: bytes
 
     def open(self) -> Image.Image:
-        """Its first frame in RGB.
+        """Its first frame in RGB, upright.
 
         Raises:
             OSError: Pillow cannot read it.
         """
-        return to_rgb(Image.open(BytesIO(self.content)))
+        return upright_rgb(Image.open(BytesIO(self.content)))
 
 
 def read_photos(paths: Iterable[Path]) -> Iterator[Photo]:

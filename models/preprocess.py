@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -81,6 +81,12 @@ def _orientation(image: Image.Image) -> int:
     except (SyntaxError, ValueError, TypeError, KeyError, OSError):
         return 1
     return value if isinstance(value, int) else 1
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """`to_rgb`, turned upright and without the note that says how: to look at, and to edit."""
+    turned = image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+    return to_rgb(turned)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ctypes
 import os
 
-# Numbers and environment names of mallopt(3); in bytes, the last a count.
+# Numbers and both environment names of mallopt(3); in bytes, the last a count.
 _SETTINGS = (
-    (-3, "MALLOC_MMAP_THRESHOLD_", 256 * 1024),
-    (-1, "MALLOC_TRIM_THRESHOLD_", 1024 * 1024),
-    (-8, "MALLOC_ARENA_MAX", 4),
+    (-3, "MALLOC_MMAP_THRESHOLD_", "glibc.malloc.mmap_threshold=", 256 * 1024),
+    (-1, "MALLOC_TRIM_THRESHOLD_", "glibc.malloc.trim_threshold=", 1024 * 1024),
+    (-8, "MALLOC_ARENA_MAX", "glibc.malloc.arena_max=", 4),
 )
 
 
@@ -26,6 +26,7 @@ def give_back_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    for parameter, name, value in _SETTINGS:
-        if name not in os.environ:
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    for parameter, name, tunable, value in _SETTINGS:
+        if name not in os.environ and tunable not in tunables:
             mallopt(parameter, value)

@@ -54,26 +54,35 @@ class Dataset:
 
 
 def copydays(folder: Path) -> Dataset:
-    """INRIA Copydays: `original`, and one folder for every attack: `strong`, `crops/10`, `jpegqual/3`, …
+    """INRIA Copydays: originals, and one folder for every attack: `strong`, `crops/10`, `jpegqual/3`, …
+
+    The archives of the originals and of the strong attacks have no folders: what lies in `folder` itself is an original
+    when its name ends in 00, else strong; folders `original` and `strong` are taken, too.
 
     Raises:
         SettingError: no originals, no attacks, or a picture without an original.
     """
-    originals = _pictures(folder / "original")
-    attacks = sorted({file.parent for file in _pictures(folder)} - {folder / "original"}, key=_by_number)
-    if not originals or not attacks:
-        raise SettingError(f"{folder}: Copydays has the folders original, strong, crops/10 …, jpegqual/3 …")
+    by_attack: dict[str, list[Path]] = {}
+    for file in _pictures(folder):
+        within = file.parent.relative_to(folder).as_posix()
+        flat = "original" if file.stem.endswith("00") else "strong"
+        by_attack.setdefault(flat if within == "." else within, []).append(file)
+    originals = by_attack.pop("original", [])
+    if not originals or not by_attack:
+        raise SettingError(
+            f"{folder}: Copydays has originals (200000.jpg, 200100.jpg, …, or in a folder original) and the folders "
+            "crops/10 …, jpegqual/3 …, strong"
+        )
     owners = {file.stem[:_COPYDAYS_SHARED]: place for place, file in enumerate(originals)}
     if len(owners) < len(originals):
-        raise SettingError(f"{folder / 'original'}: two originals begin with the same {_COPYDAYS_SHARED} digits")
+        raise SettingError(f"{folder}: two originals begin with the same {_COPYDAYS_SHARED} digits")
     files, searches = list(originals), []
-    for attack in attacks:
-        attacked = _pictures(attack)
+    for name in sorted(by_attack, key=_by_number):
+        attacked = by_attack[name]
         orphans = [file for file in attacked if file.stem[:_COPYDAYS_SHARED] not in owners]
         if orphans:
-            raise SettingError(f"{orphans[0]} has no original in {folder / 'original'}")
+            raise SettingError(f"{orphans[0]} has no original")
         right = [frozenset({owners[file.stem[:_COPYDAYS_SHARED]]}) for file in attacked]
-        name = attack.relative_to(folder).as_posix()
         searches.append(Search(name, range(len(files), len(files) + len(attacked)), right))
         files += attacked
     return Dataset(
@@ -88,7 +97,7 @@ def holidays(folder: Path) -> Dataset:
     Raises:
         SettingError: no such pictures, or none that has others.
     """
-    files = [file for file in _pictures(folder) if _HOLIDAYS_NAME.fullmatch(file.stem)]
+    files = _once([file for file in _pictures(folder) if _HOLIDAYS_NAME.fullmatch(file.stem)])
     groups = _grouped(files, lambda file: int(file.stem) // 100)
     queries = [place for place, file in enumerate(files) if int(file.stem) % 100 == 0]
     right = [groups[int(files[place].stem) // 100] - {place} for place in queries]
@@ -108,7 +117,7 @@ def ukbench(folder: Path) -> Dataset:
         SettingError: no such pictures, or a group that is not of four.
     """
     inside = folder / "full" if (folder / "full").is_dir() else folder
-    files = [file for file in _pictures(inside) if _UKBENCH_NAME.fullmatch(file.stem)]
+    files = _once([file for file in _pictures(inside) if _UKBENCH_NAME.fullmatch(file.stem)])
     groups = _grouped(files, _ukbench_group)
     short = [group for group, members in groups.items() if len(members) != UKBENCH_GROUP]
     if not files or short:
@@ -145,8 +154,18 @@ def _grouped(files: Sequence[Path], group_of: Callable[[Path], int]) -> dict[int
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*.jpg") if file.is_file())
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".jpg" and file.is_file())
 
 
-def _by_number(path: Path) -> tuple[str, int]:
-    return path.parent.name, int(path.name) if path.name.isdigit() else 0
+def _once(files: Sequence[Path]) -> list[Path]:
+    """These, or an error when two have the same name: a second copy would be everybody's best answer."""
+    known: dict[str, Path] = {}
+    for file in files:
+        if known.setdefault(file.stem, file) != file:
+            raise SettingError(f"{known[file.stem]} and {file} have the same name; give the folder of one of them")
+    return list(files)
+
+
+def _by_number(name: str) -> tuple[str, int, str]:
+    kind, _, strength = name.rpartition("/")
+    return (kind, int(strength), name) if strength.isdigit() else (name, 0, name)

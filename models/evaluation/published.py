@@ -37,7 +37,7 @@ class Published(BaseModel):
 
 def evaluate_published(
     dataset: Dataset,
-    distractors: Sequence[Photo],
+    distractors: Iterable[Photo],
     background: Background,
     methods: Methods,
     workshop: Workshop,
@@ -48,16 +48,21 @@ def evaluate_published(
 ) -> Published:
     """Encode and hash all pictures, rank the rows for every query, measure.
 
+    Args:
+        distractors: further rows; those that are byte for byte in the data set, or come again, are left out.
+
     Raises:
-        OSError: a picture cannot be read.
+        SettingError: a picture cannot be read.
     """
     say(f"pictures: {len(dataset.files)}")
-    vectors = workshop.rows(Task(photo) for photo in _read(dataset.files))
-    beside = workshop.rows(Task(photo) for photo in distractors) if distractors else None
+    known: set[str] = set()
+    vectors = workshop.rows(Task(photo) for photo in _new(_read(dataset.files), known, always=True))
+    say("distractors")
+    beside = workshop.rows(Task(photo) for photo in _new(distractors, known))
     figures: dict[str, dict[str, Interval]] = {search.name: {} for search in dataset.searches}
     for method in methods.names:
         rows = vectors[method][: dataset.rows]
-        if beside:
+        if len(beside[method]):
             rows = np.concatenate([rows, beside[method]])
         compare = background.against(rows) if method == OURS else cosine(rows)
         for search in dataset.searches:
@@ -70,7 +75,7 @@ def evaluate_published(
         model_id=methods.encoder.model_id,
         command=command,
         rows=dataset.rows,
-        distractors=len(distractors),
+        distractors=len(beside[OURS]),
         queries={search.name: len(search.queries) for search in dataset.searches},
         figures=figures,
     )
@@ -97,6 +102,14 @@ def table_of(of: Published) -> Table:
 def _read(files: Sequence[Path]) -> Iterator[Photo]:
     for file in files:
         yield from read_photos([file])
+
+
+def _new(photos: Iterable[Photo], known: set[str], *, always: bool = False) -> Iterator[Photo]:
+    """Those whose bytes are not known yet, or `always` all of them; they are known afterwards."""
+    for photo in photos:
+        if always or photo.sha256 not in known:
+            known.add(photo.sha256)
+            yield photo
 
 
 def _mean(values: Sequence[float], seed: int) -> Interval:

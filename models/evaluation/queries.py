@@ -23,6 +23,7 @@ from models.evaluation.baselines import HASHES, TRUSTED_PDQ, imagenet_input
 from models.photos import Photo
 from models.preprocess import reduce
 from schemas.events import Vector
+from stream.errors import SettingError
 
 OURS, IMAGENET = "dejaview", "ImageNet features"
 PAPER = "paper_mix"
@@ -80,7 +81,10 @@ class Workshop:
             if self._methods.imagenet:
                 cut = np.stack([one.imagenet for one in made if one.imagenet is not None])
                 parts[IMAGENET].append(self._methods.imagenet(cut))
-        return {name: np.concatenate(vectors) for name, vectors in parts.items()}
+        return {
+            name: np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32)
+            for name, vectors in parts.items()
+        }
 
 
 @contextmanager
@@ -102,8 +106,15 @@ def parted(others: Iterable[Photo], background: Background) -> tuple[list[Photo]
 
 
 def edited(task: Task, edits: dict[str, Edit]) -> Image.Image:
-    """The picture of a task."""
-    image = task.photo.open()
+    """The picture of a task.
+
+    Raises:
+        SettingError: its photo cannot be read.
+    """
+    try:
+        image = task.photo.open()
+    except OSError as error:
+        raise SettingError(f"{task.photo.name} cannot be read: {error}") from error
     return image if task.edit is None else edits[task.edit](image, Random(task.seed))  # noqa: S311 - a seed
 
 

@@ -43,8 +43,9 @@ Flags = NDArray[np.bool_]
 
 
 class Wanted(NamedTuple):
-    """What a user states: of what is called duplicate this share is right, at most this share goes to review, and of
-    pairs that look alike and are no copies at most this share is called duplicate.
+    """What a user states: of what is called duplicate this share is right, at most this share goes to review.
+
+    Of the project's hard negatives, where their photos are among the rows, at most `hard_share_max` are duplicates.
     """
 
     precision: float = DUPLICATE_PRECISION
@@ -139,7 +140,7 @@ def fitted(
         "review_share": round(float(((scores >= review) & (scores < duplicate)).mean()), 4),
     }
     if hard is not None and len(hard):
-        measured |= {"hard_negatives": len(hard), "hard_duplicates": int((hard >= duplicate).sum())}
+        measured |= {"hard_negatives": len(hard), "hard_duplicates": int((hard.round(4) >= duplicate).sum())}
     return Fitted(duplicate, review, alone, together, measured)
 
 
@@ -199,7 +200,7 @@ def review_from(scores: Vector, duplicate: float, share_max: float) -> float:
 def above_most(scores: Vector, share: float) -> float:
     """The lowest score, in steps of 1e-4 as verdicts have them, that at most this share of these reach."""
     ranked = np.sort(scores)[::-1]
-    first_too_many = float(ranked[int(share * len(ranked))])
+    first_too_many = float(ranked[min(int(share * len(ranked)), len(ranked) - 1)])
     return (round(first_too_many * 1e4) + 1) / 1e4
 
 

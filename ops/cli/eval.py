@@ -121,7 +121,7 @@ def _edited(args: argparse.Namespace, background: Background, methods: Methods) 
 def _published(args: argparse.Namespace, background: Background, methods: Methods) -> None:
     from models.evaluation.datasets import read_dataset  # noqa: PLC0415
     from models.evaluation.published import evaluate_published, summary_of, table_of  # noqa: PLC0415
-    from models.evaluation.queries import parted, workshop  # noqa: PLC0415
+    from models.evaluation.queries import workshop  # noqa: PLC0415
     from models.photos import read_photos  # noqa: PLC0415
 
     if len(args.photos) != 1 or not args.photos[0].is_dir():
@@ -130,7 +130,7 @@ def _published(args: argparse.Namespace, background: Background, methods: Method
         if given:
             raise SettingError(f"{name} goes with photos that are edited here, not with --dataset")
     dataset = read_dataset(args.dataset, args.photos[0])
-    distractors, _ = parted(_distinct(read_photos(args.distractors)), background)
+    distractors = (photo for photo in read_photos(args.distractors) if not background.holds(photo.sha256))
     with workshop(methods) as bench:
         of = evaluate_published(
             dataset, distractors, background, methods, bench, command=_command(), seed=args.seed, say=_say

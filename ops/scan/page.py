@@ -9,7 +9,7 @@ from string import Template
 from PIL import Image
 
 from models.photos import thumbnail_url
-from models.preprocess import to_rgb
+from models.preprocess import upright_rgb
 from ops.scan.run import Scan, Scanned, summary
 from stream.decision import DIGITS
 
@@ -47,4 +47,4 @@ def _figure(picture: Scanned, told: str) -> str:
 def _thumbnail(file: Path) -> str:
     with Image.open(file) as image:
         image.draft("RGB", (_SIDE, _SIDE))
-        return thumbnail_url(to_rgb(image), _SIDE)
+        return thumbnail_url(upright_rgb(image), _SIDE)

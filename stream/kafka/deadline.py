@@ -25,7 +25,8 @@ def within(limit_s: float, doing: str, call: Callable[[], object]) -> None:
         try:
             call()
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            ended.put(error)
+            # Without its traceback: that holds this frame, and this frame the call and its producer.
+            ended.put(error.with_traceback(None))
         else:
             ended.put(None)
 

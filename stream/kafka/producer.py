@@ -113,7 +113,8 @@ class LogProducer:
     def abort(self) -> None:
         self._transact("aborting a transaction", "abort_transaction", self._transaction_s)
         # What the abort purged is reported from here on; a report taken in by the next flush would fail that batch.
-        self._producer.flush(0)
+        with translated("aborting a transaction"):
+            self._producer.flush(0)
         self._failed = None
 
     def purge(self) -> None:

@@ -1,7 +1,8 @@
 """The accuracy gate: every edit of a few photographs, looked for among rows that an earlier run wrote.
 
 The rows are in the project as numbers, as an index holds rows that an earlier process wrote: a worker that reads
-colours in another order finds its own rows, but not these. New weights need new rows and new floors:
+colours in another order finds its own rows, but not these. Beside them lie the figures that the same run had, and the
+deployed thresholds. New weights or thresholds need a new file, on a machine that has BSDS500, too:
 
     python -m tests.accuracy.gate
 """
@@ -11,9 +12,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import skimage
@@ -25,7 +25,7 @@ from models.encoder import load_encoder
 from models.evaluation.answers import Answers, ask
 from models.evaluation.baselines import imagenet_features
 from models.evaluation.metrics import f1, micro_ap, recall_at
-from models.evaluation.queries import IMAGENET, OURS, Methods, Task, workshop
+from models.evaluation.queries import OURS, Methods, Task, workshop
 from models.evaluation.run import cosine
 from models.photos import TUNE, Photo, read_photos, split
 from schemas.events import Vector
@@ -43,22 +43,9 @@ WHEEL = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What the gate looks at. The last two are at the deployed duplicate threshold."""
-
-    micro_ap: float
-    mean_recall_at_99: float
-    untrained_recall_at_99: float
-    precision: float
-    recall: float
-
-    def short_of(self, floors: Figures) -> list[str]:
-        """What is below its floor, in words."""
-        theirs = asdict(floors)
-        return [
-            f"{name} {value:.3f} < {theirs[name]:.3f}" for name, value in asdict(self).items() if value < theirs[name]
-        ]
+# How far below the written figure is too far. Of an edit's 18 photographs 3 may be missed that were found.
+SLACK = {"micro_ap": 0.01, "mean_recall": 0.02, "untrained_recall": 0.03, "precision": 0.02, "recall": 0.03}
+EDIT_SLACK = 0.17
 
 
 class Ground(NamedTuple):
@@ -66,7 +53,19 @@ class Ground(NamedTuple):
 
     photos: list[Photo]
     asked: int
-    floors: Figures
+
+
+Figures = dict[str, float]
+"""By name: recalls at precision .99, precision and recall at the deployed threshold, and every edit's recall."""
+
+
+def short_of(found: Figures, written: Figures) -> list[str]:
+    """What is too far below what was written, in words."""
+    return [
+        f"{name} {found[name]:.3f} < {value:.3f} - {slack}"
+        for name, value in written.items()
+        if found[name] < value - (slack := SLACK.get(name, EDIT_SLACK))
+    ]
 
 
 def wheel() -> Ground:
@@ -76,14 +75,14 @@ def wheel() -> Ground:
         Photo(hashlib.sha256(content).hexdigest(), name, content)
         for name, content in ((name, (folder / name).read_bytes()) for name in WHEEL)
     ]
-    return Ground(photos, len(photos), Figures(0.978, 0.92, 0.90, 0.98, 0.77))
+    return Ground(photos, len(photos))
 
 
 def bsds500() -> Ground:
     """The tuning part of BSDS500, which is not in the project."""
     part = split(TUNE)
     photos = sorted((p for p in read_photos([BSDS500]) if p.sha256 in part), key=lambda photo: photo.sha256)
-    return Ground(photos, ASKED, Figures(0.98, 0.915, 0.91, 0.99, 0.88))
+    return Ground(photos, ASKED)
 
 
 GROUNDS: dict[str, Callable[[], Ground]] = {"wheel": wheel, **({"bsds500": bsds500} if BSDS500.exists() else {})}
@@ -103,13 +102,15 @@ def _figures(answers: Answers, threshold: float) -> Figures:
     _, at_99 = recall_at(scores, right, answers.positives, 0.99)
     per_edit = dict(zip(EDITS, answers.recall_per_edit(at_99), strict=True))
     precision, recall, _ = f1(scores, right, answers.positives, threshold)
-    return Figures(
-        micro_ap=micro_ap(scores, right, answers.positives),
-        mean_recall_at_99=float(np.mean(list(per_edit.values()))),
-        untrained_recall_at_99=float(np.mean([per_edit[edit] for name in UNTRAINED for edit in FAMILIES[name].edits])),
-        precision=precision,
-        recall=recall,
-    )
+    untrained = [per_edit[edit] for name in UNTRAINED for edit in FAMILIES[name].edits]
+    return {
+        "micro_ap": micro_ap(scores, right, answers.positives),
+        "mean_recall": float(np.mean(list(per_edit.values()))),
+        "untrained_recall": float(np.mean(untrained)),
+        "precision": precision,
+        "recall": recall,
+        **per_edit,
+    }
 
 
 def rows_of(ground: Ground, methods: Methods, method: str = OURS) -> Vector:
@@ -118,20 +119,37 @@ def rows_of(ground: Ground, methods: Methods, method: str = OURS) -> Vector:
         return bench.rows(Task(photo) for photo in ground.photos)[method]
 
 
-def written_rows(ground: Ground) -> Vector:
-    """Encoded when the weights were made.
+class Written(NamedTuple):
+    """What an earlier run wrote: rows of a ground, its figures, both thresholds."""
+
+    rows: Vector
+    figures: Figures
+    thresholds: tuple[float, float]
+
+
+def written(name: str, ground: Ground) -> Written:
+    """Read it.
 
     Raises:
-        KeyError: a photo is not among them.
-        AssertionError: they are of other weights.
+        AssertionError: it is of other weights, or of other photos.
     """
     with np.load(ROWS, allow_pickle=False) as file:
         expected, found = load_encoder().model_id, str(file["model_id"])
         assert found == expected, f"rows of {found}, weights of {expected}: run python -m tests.accuracy.gate"
-        places = {name: place for place, name in enumerate(file["sha256"].tolist())}
+        places = {sha256: place for place, sha256 in enumerate(file["sha256"].tolist())}
+        unknown = [photo.name for photo in ground.photos if photo.sha256 not in places]
+        assert not unknown, f"other photographs than were written (another scikit-image?): {unknown[:3]}"
         rows: Vector = file["vectors"].astype(np.float32)[[places[photo.sha256] for photo in ground.photos]]
+        figures = dict(zip(file["names"].tolist(), file[f"figures_{name}"].tolist(), strict=True))
+        review, duplicate = file["thresholds"].tolist()
     unit: Vector = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return unit
+    return Written(unit, figures, (review, duplicate))
+
+
+def thresholds() -> tuple[float, float]:
+    """Those that ship: review, duplicate."""
+    calibration = Calibration.load()
+    return calibration.review_threshold, calibration.duplicate_threshold
 
 
 def imagenet() -> Methods:
@@ -140,22 +158,25 @@ def imagenet() -> Methods:
 
 
 def main() -> None:
-    """Write the rows; print what the figures are, from which the floors are set."""
+    """Write rows, figures and thresholds."""
+    if not BSDS500.exists():
+        raise SystemExit(f"{BSDS500} is not here: the file would lack its rows")
     methods = Methods(load_encoder())
     grounds = {name: ground() for name, ground in GROUNDS.items()}
     rows = {name: rows_of(ground, methods) for name, ground in grounds.items()}
+    figures = {name: measure(ground, methods, OURS, rows[name]) for name, ground in grounds.items()}
+    arrays: dict[str, Any] = {f"figures_{name}": np.array(list(found.values())) for name, found in figures.items()}
     np.savez(
         ROWS,
         model_id=np.array(methods.encoder.model_id),
+        thresholds=np.array(thresholds()),
         sha256=np.array([photo.sha256 for ground in grounds.values() for photo in ground.photos]),
         vectors=np.concatenate(list(rows.values())).astype(np.float16),
+        names=np.array(list(next(iter(figures.values())))),
+        **arrays,
     )
-    for name, ground in grounds.items():
-        sys.stdout.write(f"{name} {measure(ground, methods, OURS, rows[name])}\n")
-        if IMAGENET_WEIGHTS.exists():
-            both = imagenet()
-            theirs = measure(ground, both, IMAGENET, rows_of(ground, both, IMAGENET))
-            sys.stdout.write(f"{name} {IMAGENET} {theirs}\n")
+    for name, found in figures.items():
+        sys.stdout.write(f"{name} {found}\n")
 
 
 if __name__ == "__main__":

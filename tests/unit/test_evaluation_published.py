@@ -34,6 +34,7 @@ def edited(name: str, edit: str) -> Image.Image:
 @pytest.fixture
 def copydays(tmp_path: Path) -> Path:
     """Four originals, two attacks of strength, and strong ones, of which one original has two."""
+    tmp_path = tmp_path / "copydays"
     for n, name in enumerate(NAMES[:4]):
         save(photo(name, SIDE), tmp_path / "original" / f"2{n:03}00.jpg")
         save(edited(name, "crop_70"), tmp_path / "crops" / "30" / f"2{n:03}00.jpg")
@@ -122,6 +123,32 @@ def test_attacks_are_sorted_by_number(copydays: Path) -> None:
     assert names == ["crops/30", "jpegqual/5", "jpegqual/10", "strong"]
 
 
+def test_flat_archives_are_read_too(copydays: Path) -> None:
+    """Originals and strong attacks unpacked without folders. Break: look for `original` alone."""
+    expected = read_dataset("copydays", copydays)
+    for name in ("original", "strong"):
+        for file in (copydays / name).iterdir():
+            file.rename(copydays / file.name)
+        (copydays / name).rmdir()
+    found = read_dataset("copydays", copydays)
+    assert [file.name for file in found.files] == [file.name for file in expected.files]
+    assert found.searches == expected.searches
+
+
+def test_the_same_name_twice_is_refused(holidays: Path) -> None:
+    """Smaller copies beside the pictures would be everybody's best answers. Break: take both."""
+    shutil.copytree(holidays / "jpg", holidays / "small")
+    with pytest.raises(SettingError, match=r"100000\.jpg and .*100000\.jpg have the same name"):
+        read_dataset("holidays", holidays)
+
+
+def test_a_picture_that_cannot_be_read_is_named(holidays: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Break: let Pillow's error, which knows no name, pass."""
+    (holidays / "jpg" / "100101.jpg").write_bytes(b"no picture")
+    assert main(["eval", "--dataset", "holidays", str(holidays), "--baselines"]) == 2
+    assert "100101.jpg cannot be read" in capsys.readouterr().err
+
+
 def test_holidays_is_read(holidays: Path) -> None:
     found = read_dataset("holidays", holidays)
     (search,) = found.searches
@@ -140,7 +167,7 @@ def test_ukbench_is_read(ukbench: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        ("copydays", lambda folder: shutil.rmtree(folder / "original"), "Copydays has the folders original"),
+        ("copydays", lambda folder: shutil.rmtree(folder / "original"), "Copydays has originals"),
         ("copydays", lambda folder: (folder / "original" / "200200.jpg").unlink(), "has no original"),
         ("holidays", lambda folder: (folder / "jpg" / "100101.jpg").unlink(), "for every query others"),
         ("holidays", lambda folder: shutil.rmtree(folder / "jpg"), "100000.jpg"),
@@ -179,14 +206,16 @@ def test_the_command(
 
 
 def test_distractors_are_rows(copydays: Path, tmp_path: Path) -> None:
-    """The originals themselves, once more under other names: what is asked for has a rival of the same score.
+    """The originals' pixels in other files: what is asked for has a rival of the same score. The originals' own files
+    are no further rows.
 
-    Break: forget the distractors.
+    Breaks: forget the distractors; keep those that are rows already.
     """
     rivals = tmp_path / "rivals"
     rivals.mkdir()
     for file in (copydays / "original").iterdir():
         shutil.copy(file, rivals)
+        Image.open(file).save(rivals / f"{file.stem}.png")
     out = tmp_path / "out.json"
     options = ["--baselines", "--distractors", str(rivals), "--json", str(out)]
     shutil.rmtree(copydays / "strong")

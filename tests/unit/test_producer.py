@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable
 from threading import Event
@@ -12,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from stream.config import Settings
-from stream.errors import BrokerUnavailable, DejaviewError, ProducerBroken
+from stream.errors import BatchAborted, BrokerUnavailable, ProducerBroken
 from stream.kafka import LogProducer, Outgoing
 
 Report = Callable[[KafkaError | None, Any], None]
@@ -89,13 +90,13 @@ def test_a_fatal_error_in_the_middle_of_a_callback(monkeypatch: pytest.MonkeyPat
 
     class Fenced(FakeProducer):
         def flush(self, _timeout_s: float) -> int:
-            fenced = KafkaError(KafkaError._FENCED, "fenced", fatal=True)
+            fenced = KafkaError(KafkaError._FENCED, "fenced", True)
             raise SystemError("returned a result with an exception set") from KafkaException(fenced)
 
     monkeypatch.setattr("stream.kafka.producer.Producer", Fenced)
     producer = LogProducer(Settings(), "transactional")
     producer.begin()
-    with pytest.raises(DejaviewError, match="fenced"):
+    with pytest.raises(BatchAborted, match="fenced"):
         producer.flush()
 
 
@@ -136,14 +137,16 @@ def test_a_producer_that_could_not_start_is_freed_at_once(monkeypatch: pytest.Mo
 
 def test_a_call_that_does_not_come_back_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """librdkafka overruns its limits when the broker was away: the stage goes on with a new producer, within bounds.
+    The old one is freed when its call is over.
 
-    Break: call `send_offsets_to_transaction` in the loop's own thread.
+    Breaks: call `send_offsets_to_transaction` in the loop's own thread; keep the late error's traceback.
     """
     back = Event()
 
     class Stuck(FakeProducer):
         def send_offsets_to_transaction(self, *_: Any) -> None:
             back.wait(60)
+            raise KafkaException(KafkaError(KafkaError._FENCED))
 
     monkeypatch.setattr("stream.kafka.producer.Producer", Stuck)
     monkeypatch.setattr("stream.kafka.producer._GRACE_S", 0.1)
@@ -153,5 +156,15 @@ def test_a_call_that_does_not_come_back_is_left_behind(monkeypatch: pytest.Monke
     try:
         with pytest.raises(ProducerBroken, match="did not come back"):
             producer.send_offsets("fingerprints", {0: 1}, None, None)
+        old = weakref.ref(producer._producer)
+        del producer
+        gc.collect()
+        gc.disable()
+        back.set()
+        (left,) = [thread for thread in threading.enumerate() if thread.name == "kafka-transaction"]
+        left.join(10)
+        del left
+        assert old() is None
     finally:
+        gc.enable()
         back.set()

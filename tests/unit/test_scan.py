@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from models.edits import EDITS
 from ops.cli.main import main
+from ops.scan import page
 from tests.support.photos import photo
 
 SCENES = ("coffee.png", "chelsea.png", "rocket.jpg")
@@ -39,6 +43,16 @@ def found(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     assert main(["scan", str(folder), *files]) == 0
     return out
+
+
+def test_a_page_shows_pictures_upright(tmp_path: Path) -> None:
+    """A photograph that lies on its side, with a note that says so. Break: `to_rgb`, which does not turn."""
+    image, exif = Image.new("RGB", (400, 200), "red"), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image.save(tmp_path / "side.jpg", exif=exif)
+    url = page._thumbnail(tmp_path / "side.jpg")
+    shown = Image.open(BytesIO(base64.b64decode(url.partition(",")[2])))
+    assert shown.size == (80, 160)
 
 
 def test_groups_name_the_best_picture_first(found: Path) -> None:
