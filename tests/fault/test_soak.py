@@ -59,7 +59,8 @@ def wait_since(begun_s: float, for_s: float) -> None:
 
 def caught_up(this: Round) -> float:
     """Seconds until all that was sent before a fault was healed is answered: the next one meets whole workers."""
-    healed_s, sent = time.monotonic(), this.sent
+    # What is on the broker: of a batch whose sending failed some may be.
+    healed_s, sent = time.monotonic(), this.deployment.arrived()
     until(
         lambda: this.answers.count >= sent, HEALED_WITHIN_S, lambda: f"{this.answers.count} of {sent}; {this.tails()}"
     )
