@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from models.background import Background
 from models.calibration import Calibration
 from models.encoder import Encoder
 from models.fit.calibration import Fitted, Wanted, fitted
 from models.manifest import CALIBRATION, refresh_manifest
-from models.perceptual import DISTANCE_MAX, QUALITY_MIN, hamming, pdq
-from models.photos import Photo, encode_all, read_photos
+from models.perceptual import DISTANCE_MAX, QUALITY_MIN, Pdq, hamming, pdq
+from models.photos import encode_all, read_photos
 from models.preprocess import reduce_for_pdq
 from schemas.events import Vector
 from stream.errors import SettingError
@@ -116,12 +118,16 @@ def _of_pictures(
     file: Path, rows: list[dict[str, str]], copy: NDArray[np.bool_], encoder: Encoder, background: Background
 ) -> Labelled:
     names = sorted({row[column] for row in rows for column in _PICTURES[:2]})
-    photos: dict[str, Photo] = {}
-    for name in names:
-        photos[name] = next(read_photos([file.parent / name]))
+    hashes: dict[str, Pdq] = {}
+
+    def opened() -> Iterator[Image.Image]:
+        for name in names:
+            image = next(read_photos([file.parent / name])).open()
+            hashes[name] = pdq(reduce_for_pdq(image))
+            yield image
+
     try:
-        vectors = encode_all(encoder, (photos[name].open() for name in names))
-        hashes = {name: pdq(reduce_for_pdq(photos[name].open())) for name in names}
+        vectors = encode_all(encoder, opened())
     except OSError as error:
         raise SettingError(f"{file}: a picture cannot be read: {error}") from error
     places, bias = {name: n for n, name in enumerate(names)}, background.bias(vectors)
