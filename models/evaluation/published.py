@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -56,7 +55,7 @@ def evaluate_published(
     """
     say(f"pictures: {len(dataset.files)}")
     known: set[str] = set()
-    vectors = workshop.rows(Task(photo) for photo in _new(_read(dataset.files), known, always=True))
+    vectors = workshop.rows(Task(photo) for photo in _new(read_photos(dataset.files), known, always=True))
     say("distractors")
     beside = workshop.rows(Task(photo) for photo in _new(distractors, known))
     figures: dict[str, dict[str, Interval]] = {search.name: {} for search in dataset.searches}
@@ -97,11 +96,6 @@ def table_of(of: Published) -> Table:
         for name, figures in of.figures.items()
     ]
     return Table(of.dataset, of.protocol, ("", "queries", *methods), rows)
-
-
-def _read(files: Sequence[Path]) -> Iterator[Photo]:
-    for file in files:
-        yield from read_photos([file])
 
 
 def _new(photos: Iterable[Photo], known: set[str], *, always: bool = False) -> Iterator[Photo]:

@@ -127,14 +127,14 @@ def fitted(
     """
     alone = table(scores[~agreed], right[~agreed])
     together = table(scores[agreed], right[agreed]) if len(np.unique(scores[agreed].round(6))) >= ENDS else alone
-    duplicate = max(threshold(scores, right, wanted.precision), likelier_from(alone))
+    precise = threshold(scores, right, wanted.precision)
+    duplicate = max(precise, likelier_from(alone))
     if hard is not None and len(hard):
         duplicate = max(duplicate, above_most(hard, wanted.hard_share_max))
     review = review_from(scores, duplicate, wanted.review_share_max)
     precision, recall, _ = f1(scores, right, positives, duplicate)
-    at_precision = f1(scores, right, positives, threshold(scores, right, wanted.precision))[1]
     measured = {
-        "recall_at_precision": round(at_precision, 4),
+        "recall_at_precision": round(f1(scores, right, positives, precise)[1], 4),
         "duplicate_precision": round(precision, 4),
         "duplicate_recall": round(recall, 4),
         "review_share": round(float(((scores >= review) & (scores < duplicate)).mean()), 4),

@@ -13,7 +13,8 @@ Fault = Callable[[Round, float], None]
 
 INDEX_ERRORS = "dejaview_index_errors_total"
 BROKER_AWAY_S = 3.0
-# Longer than `kafka.request_timeout_s` and `kafka.transaction_timeout_s` by default, twice.
+# Longer than `kafka.request_timeout_s` and `kafka.transaction_timeout_s` by default, twice: transactions, sessions and
+# producers are all given up.
 BROKER_LOST_S = 75.0
 # A batch whose searches were over when the index went away.
 COMMITTED_WITHIN_S = 1.0
@@ -89,22 +90,12 @@ def restart_kafka(this: Round, _hold_s: float) -> None:
     this.note("kafka started")
 
 
-def kill_kafka(this: Round, _hold_s: float) -> None:
+def kill_kafka(away_s: float, this: Round, _hold_s: float) -> None:
     """The broker is killed and comes back with its log."""
     this.hit()
     this.cluster.kafka.kill()
     this.note("kafka killed")
-    time.sleep(BROKER_AWAY_S)
-    this.cluster.kafka.start()
-    this.note("kafka started")
-
-
-def lose_kafka(this: Round, _hold_s: float) -> None:
-    """The broker is away for longer than any call waits: transactions, sessions and producers are all given up."""
-    this.hit()
-    this.cluster.kafka.kill()
-    this.note("kafka killed")
-    time.sleep(BROKER_LOST_S)
+    time.sleep(away_s)
     this.cluster.kafka.start()
     this.note("kafka started")
 
@@ -169,8 +160,8 @@ FAULTS: dict[str, Fault] = {
     **{f"add-{stage}": partial(add, stage) for stage in STAGES},
     **{f"remove-{stage}": partial(remove, stage) for stage in STAGES},
     "restart-kafka": restart_kafka,
-    "kill-kafka": kill_kafka,
-    "lose-kafka": lose_kafka,
+    "kill-kafka": partial(kill_kafka, BROKER_AWAY_S),
+    "lose-kafka": partial(kill_kafka, BROKER_LOST_S),
     "stop-milvus": stop_milvus,
     "empty-milvus": empty_milvus,
     "restore-milvus": restore_milvus,
