@@ -58,7 +58,7 @@ def run_stage(
     judge = Judge(tuning, others) if tuning else None
     average = train(
         network, pictures, recipe, out, judge or (lambda _: {}),
-        lambda judged: encode(judged, [_square(pictures.image(n), NEIGHBOUR_SIDE) for n in range(len(pictures))]),
+        lambda judged: encode(judged, [_square(picture, NEIGHBOUR_SIDE) for picture in pictures]),
         say, device,
     )  # fmt: skip
     save_file({name: value.cpu().contiguous() for name, value in average.items()}, out / RESULT)

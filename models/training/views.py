@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
+from typing import overload
 
 import numpy as np
 import torch
@@ -33,12 +35,11 @@ WEIGHTS = {
     "rotation": 2.0,
     "desktop": 1.5,
 }
-OTHERS = 8
 _FILTERS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class Pictures(Sequence[Image.Image]):
     """Decoded photos, small enough to stay in memory: uint8 [H, W, 3] each."""
 
     arrays: Sequence[NDArray[np.uint8]]
@@ -55,7 +56,15 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.arrays)
 
-    def image(self, place: int) -> Image.Image:
+    @overload
+    def __getitem__(self, place: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Pictures: ...
+
+    def __getitem__(self, place: int | slice) -> Image.Image | Pictures:
+        if isinstance(place, slice):
+            return Pictures(self.arrays[place])
         return Image.fromarray(self.arrays[place])
 
 
@@ -70,8 +79,8 @@ class Views(Dataset[torch.Tensor]):
 
     def __getitem__(self, place: int) -> torch.Tensor:
         random = Random(f"{self._seed}:{place}")  # noqa: S311 - a seed
-        edits, weights = self._drawn_from(random)
-        image = self._pictures.image(place)
+        edits, weights = self._drawn
+        image = self._pictures[place]
         views = []
         for mild in (random.random() < MILD_SHARE, False):
             count = random.randint(0, 1) if mild else random.choice(EDITS_IN_A_ROW)
@@ -82,9 +91,10 @@ class Views(Dataset[torch.Tensor]):
             views.append(np.asarray(resized, dtype=np.uint8))
         return torch.from_numpy(np.stack(views))
 
-    def _drawn_from(self, random: Random) -> tuple[list[Edit], list[float]]:
-        others = [self._pictures.image(random.randrange(len(self))) for _ in range(OTHERS)]
-        trained = {name: family.draw for name, family in families(others).items() if family.draw}
+    @cached_property
+    def _drawn(self) -> tuple[list[Edit], list[float]]:
+        """The trained edits and how often each is drawn; made in the worker, since closures do not travel to it."""
+        trained = {name: family.draw for name, family in families(self._pictures).items() if family.draw}
         return list(trained.values()), [WEIGHTS.get(name, 1.0) for name in trained]
 
 
