@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ops.capacity import MEMORY_ENTRY_BYTES
+from stream.errors import BrokerUnavailable
 from tests.fault.cluster import Cluster
 from tests.fault.faults import FAULTS, STAGES
 from tests.fault.load import Shape
@@ -59,12 +60,22 @@ def wait_since(begun_s: float, for_s: float) -> None:
 
 def caught_up(this: Round) -> float:
     """Seconds until all that was sent before a fault was healed is answered: the next one meets whole workers."""
-    # What is on the broker: of a batch whose sending failed some may be.
-    healed_s, sent = time.monotonic(), this.deployment.arrived()
+    healed_s, sent = time.monotonic(), arrived(this)
     until(
         lambda: this.answers.count >= sent, HEALED_WITHIN_S, lambda: f"{this.answers.count} of {sent}; {this.tails()}"
     )
     return round(time.monotonic() - healed_s, 1)
+
+
+def arrived(this: Round) -> int:
+    """Uploads on the broker (of a batch whose sending failed some may be), once it leads its partitions again."""
+    deadline = time.monotonic() + HEALED_WITHIN_S
+    while True:
+        try:
+            return this.deployment.arrived()
+        except BrokerUnavailable as error:
+            assert time.monotonic() < deadline, f"not within {HEALED_WITHIN_S:g} s: {error}"
+            time.sleep(0.5)
 
 
 def strike(this: Round, fault: str) -> bool:
