@@ -198,8 +198,19 @@ class GroupConsumer:
         Where a fetch has found a new partition's first place deleted, librdkafka refuses to seek.
         """
         self._consumer.incremental_unassign([place])
-        self._consumer.incremental_assign([place])
-        self._consumer.pause([place])
+        self._take(self._consumer, [place])
+
+    @staticmethod
+    def _take(consumer: Consumer, places: list[TopicPartition]) -> None:
+        """Take partitions at these places, paused.
+
+        librdkafka's main thread begins to fetch after `incremental_assign` has returned (a partition given back just
+        before must stop first). A pause that overtakes this makes it outdated (librdkafka numbers both), and the
+        partition is never read: no error, no log. What the main thread answers here comes after what it has begun.
+        """
+        consumer.incremental_assign(places)
+        consumer.assignment()
+        consumer.pause(places)
 
     def pause(self, partitions: Iterable[int]) -> None:
         self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
@@ -245,8 +256,7 @@ class GroupConsumer:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Where to begin takes requests that have no place in a callback: paused at 0 until the owner seeks. A fetch
         # may still slip out before the pause and find offset 0 deleted, see `_sought`.
-        consumer.incremental_assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
-        consumer.pause(partitions)
+        self._take(consumer, [TopicPartition(p.topic, p.partition, 0) for p in partitions])
         self._assignments += 1
         self._owned.update({p.partition: self._assignments for p in partitions})
         self._assignment.assigned([p.partition for p in partitions])
