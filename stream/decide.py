@@ -274,6 +274,7 @@ class DecideStage:
             self._ask_ends_at_s = time.monotonic() + ASK_ENDS_S
             self._consumer.ask_ends(o.number for o in paused)
         self._metrics.paused.labels(STAGE).set(len(paused))
+        self._metrics.revived.labels(STAGE).set(self._consumer.revived)
         self._metrics.lag.labels(STAGE).set(self._lag())
         self._metrics.window_rows.set(sum(len(o.judge.window) for o in owned))
         self._metrics.memory_entries.set(sum(len(o.judge.memory) for o in owned))

@@ -256,6 +256,7 @@ class EncodeStage:
             positions = {p: offsets.position for p, offsets in self._offsets.items()}
             behind = [self._consumer.lag(p, at) for p, at in positions.items() if at is not None]
             metrics.lag.labels(STAGE).set(sum(behind))
+            metrics.revived.labels(STAGE).set(self._consumer.revived)
         oldest = min((item.record.timestamp_ms for item in self._in_flight.values()), default=0)
         metrics.oldest.labels(STAGE).set(oldest / 1000)
         metrics.in_flight.set(len(self._in_flight))

@@ -251,6 +251,7 @@ class IndexStage:
         lag = sum(consumer.lag(partition, position) for partition, position in self._position.items())
         self._metrics.index_lag.set(lag)
         self._metrics.lag.labels(STAGE).set(lag)
+        self._metrics.revived.labels(STAGE).set(consumer.revived)
         if self._unopened or not self._position:
             self._health.unready(
                 f"{STAGE} partitions", f"open {sorted(self._position)}, waiting {sorted(self._unopened)}"

@@ -69,6 +69,12 @@ class Metrics:
         self.lag = Gauge(
             "dejaview_consumer_lag_records", "Records behind the end of the topic.", ["stage"], registry=self.registry
         )
+        self.revived = Gauge(
+            "dejaview_revived_partitions",
+            "Partitions that the Kafka client had stopped reading and that were taken anew.",
+            ["stage"],
+            registry=self.registry,
+        )
         self.index_errors = Counter(
             "dejaview_index_errors", "Failed calls to the index.", ["stage"], registry=self.registry
         )

@@ -12,11 +12,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from stream.config import Settings
 from stream.errors import BrokerUnavailable, OffsetLost, StageStopped
 from stream.kafka.client import configuration, option_errors, translate, translated
+from stream.kafka.reading import ASK_TIMEOUT_S, Reading
 from stream.kafka.records import Record, committable, record_of
 
 log = logging.getLogger("dejaview.kafka")
 
-_ASK_TIMEOUT_S = 1.0
 # What a consumer buffers at most, and what one answer to a fetch may bring on top of that.
 QUEUED_BYTES_MAX = 64 * 1024 * 1024
 FETCH_BYTES_MAX = 50 * 1024 * 1024
@@ -50,13 +50,11 @@ class GroupConsumer:
         self.topic_id = topic_id
         self._assignment = assignment
         self._timeout_s = settings.kafka.request_timeout_s
-        self._ends: dict[int, int] = {}
         self._asked_ends: dict[int, int] = {}
         # Owned partitions, each with the number of its assignment.
         self._owned: dict[int, int] = {}
         self._assignments = 0
-        # Those that their owner has sought: before, neither records nor errors of a partition mean anything.
-        self._sought: set[int] = set()
+        self._reading = Reading(topic)
         own = {
             "group.id": self._group,
             "enable.auto.commit": False,
@@ -88,7 +86,17 @@ class GroupConsumer:
         rest = self._consumer.consume(records_max - 1, fill_wait_s) if first and records_max > 1 else []
         # The second call may have given up, or got back, the partition of the first one's record.
         kept = [m for m in first if self._owned.get(m.partition() or 0) == owned.get(m.partition() or 0)] + rest
-        return [record_of(message) for message in kept if self._is_record(message)]
+        records = [record_of(message) for message in kept if self._is_record(message)]
+        self._reading.handed_out(records)
+        if not first:
+            self._reading.nothing_came()
+        self._reading.revive(self._consumer)
+        return records
+
+    @property
+    def revived(self) -> int:
+        """Partitions that librdkafka had stopped reading and that were taken anew."""
+        return self._reading.revived
 
     def group_metadata(self) -> Any:
         """This member and generation; captured when a batch is formed, it fences the batch."""
@@ -151,7 +159,7 @@ class GroupConsumer:
 
     def end(self, partition: int) -> int:
         """The end that was reached since the last seek, past transaction markers and aborted records; 0 before."""
-        return self._ends.get(partition, 0)
+        return self._reading.end(partition)
 
     def watermarks(self, partition: int) -> tuple[int, int]:
         with translated(f"reading the offsets of {self._topic} [{partition}]"):
@@ -170,7 +178,7 @@ class GroupConsumer:
         for partition in partitions:
             with suppress(KafkaException):
                 _, self._asked_ends[partition] = self._consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, partition), timeout=_ASK_TIMEOUT_S
+                    TopicPartition(self._topic, partition), timeout=ASK_TIMEOUT_S
                 )
 
     def seek(self, partition: int, offset: int) -> None:
@@ -179,44 +187,13 @@ class GroupConsumer:
         Raises:
             BrokerUnavailable: it did not work; try again.
         """
-        place = TopicPartition(self._topic, partition, offset)
-        known = partition in self._sought
-        # Whatever fails here, the next try takes the long way.
-        self._sought.discard(partition)
-        # An end that was reached before says nothing of what is read again from here.
-        self._ends.pop(partition, None)
-        with translated(f"seeking {self._topic} [{partition}] to {offset}"):
-            if known:
-                self._consumer.seek(place)
-            else:
-                self._assign_again(place)
-        self._sought.add(partition)
-
-    def _assign_again(self, place: TopicPartition) -> None:
-        """Give a partition back and take it at the right place.
-
-        Where a fetch has found a new partition's first place deleted, librdkafka refuses to seek.
-        """
-        self._consumer.incremental_unassign([place])
-        self._take(self._consumer, [place])
-
-    @staticmethod
-    def _take(consumer: Consumer, places: list[TopicPartition]) -> None:
-        """Take partitions at these places, paused.
-
-        librdkafka's main thread begins to fetch after `incremental_assign` has returned (a partition given back just
-        before must stop first). A pause that overtakes this makes it outdated (librdkafka numbers both), and the
-        partition is never read: no error, no log. What the main thread answers here comes after what it has begun.
-        """
-        consumer.incremental_assign(places)
-        consumer.assignment()
-        consumer.pause(places)
+        self._reading.seek(self._consumer, partition, offset)
 
     def pause(self, partitions: Iterable[int]) -> None:
-        self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
+        self._reading.pause(self._consumer, partitions)
 
     def resume(self, partitions: Iterable[int]) -> None:
-        self._consumer.resume([TopicPartition(self._topic, p) for p in partitions])
+        self._reading.resume(self._consumer, partitions)
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Commit offsets outside of a transaction.
@@ -239,13 +216,13 @@ class GroupConsumer:
         self._consumer.close()
 
     def _is_record(self, message: Message) -> bool:
-        error = message.error()
-        if message.partition() in self._owned and message.partition() not in self._sought:
+        error, partition = message.error(), message.partition() or 0
+        if partition in self._owned and not self._reading.is_sought(partition):
             return False
         if error is None:
-            return message.partition() in self._owned
+            return partition in self._owned
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            self._ends[message.partition() or 0] = message.offset() or 0
+            self._reading.reached_end(partition, message.offset() or 0)
             return False
         mapped = translate(error, f"consuming {self._topic} as {self._group}")
         if isinstance(mapped, StageStopped):
@@ -254,12 +231,11 @@ class GroupConsumer:
         return False
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Where to begin takes requests that have no place in a callback: paused at 0 until the owner seeks. A fetch
-        # may still slip out before the pause and find offset 0 deleted, see `_sought`.
-        self._take(consumer, [TopicPartition(p.topic, p.partition, 0) for p in partitions])
+        numbers = [p.partition for p in partitions]
+        self._reading.begin(consumer, numbers)
         self._assignments += 1
-        self._owned.update({p.partition: self._assignments for p in partitions})
-        self._assignment.assigned([p.partition for p in partitions])
+        self._owned.update(dict.fromkeys(numbers, self._assignments))
+        self._assignment.assigned(numbers)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assignment.revoked(self._disowned(partitions))
@@ -269,9 +245,8 @@ class GroupConsumer:
 
     def _disowned(self, partitions: list[TopicPartition]) -> list[int]:
         numbers = [p.partition for p in partitions]
+        self._reading.leave(numbers)
         for number in numbers:
             self._owned.pop(number, None)
-            self._sought.discard(number)
-            self._ends.pop(number, None)
             self._asked_ends.pop(number, None)
         return numbers

@@ -29,6 +29,7 @@ _AWAY = "tests/fault/test_index_faults.py::test_an_index_that_does_not_answer"
 _LOST = "tests/fault/test_index_losses.py::test_an_index_that_lost_something"
 _OLD_TOPIC = "tests/fault/test_logs.py::test_an_offset_of_the_old_topic_is_not_one_of_the_new"
 _ANEW = "tests/fault/test_logs.py::test_a_topic_created_anew_under_the_workers_stops_them"
+_READING = "tests/service/test_reading.py"
 _POISON = "tests/service/test_poison.py::test_poison_of_every_kind_is_last_and_the_partition_goes_on"
 _HANGS = "tests/service/test_poison.py::test_a_decoder_that_hangs"
 _OVERLOAD = "tests/fault/test_overload.py::test_overload_with_a_slow_index"
@@ -55,6 +56,10 @@ class Mutation:
 TABLE = (
     Mutation("R1", "encode-commits-what-it-took", f"{_ROUND}[kill-encode]", r"lost: \d+|\d+ of 12\d\d"),
     Mutation("R1", "offsets-without-a-topic", f"{_OLD_TOPIC}[decide-fingerprints]", r"TimeoutExpired"),
+    Mutation(
+        "R1", "overtake-the-fetch", f"{_READING}::test_a_partition_taken_anew_is_read", r"assert \{.*|outdated op"
+    ),
+    Mutation("R1", "trust-the-client", f"{_READING}::test_a_resume_that_was_lost_is_noticed", r"not within 20 s"),
     Mutation("R2", "offsets-outside-the-transaction", f"{_STEP}[commit.6]", r"duplicated: \d+"),
     Mutation("R2", "forgetful-restore", f"{_STEP}[commit.7]", rf"contradictory: \d+|{_DIFFER}"),
     Mutation("R3", "no-window", f"{_SWARM}[calm]", rf"{_DIFFER}|'unique': \d+"),

@@ -121,14 +121,14 @@ def _keep_the_reached_end() -> None:
     """R4: INDEX, begun again at 0, believes the end of the ledger that it had reached before."""
 
     def around(original: Call) -> Call:
-        def seek(self: Any, partition: int, offset: int) -> None:
+        def seek(self: Any, consumer: Any, partition: int, offset: int) -> None:
             end = self.end(partition)
-            original(self, partition, offset)
+            original(self, consumer, partition, offset)
             self._ends[partition] = end
 
         return seek
 
-    replace("stream.kafka.consumer.GroupConsumer", "seek", around)
+    replace("stream.kafka.reading.Reading", "seek", around)
 
 
 def _offsets_without_a_topic() -> None:
@@ -139,6 +139,21 @@ def _offsets_without_a_topic() -> None:
 
     for module in ("stream.kafka.consumer", "stream.kafka.producer"):
         replace(module, "committable", around)
+
+
+def _overtake_the_fetch() -> None:
+    """R1: a partition is paused before librdkafka has begun to fetch it, and is never read again."""
+
+    def take(consumer: Any, places: Any) -> None:
+        consumer.incremental_assign(places)
+        consumer.pause(places)
+
+    replace("stream.kafka.reading.Reading", "_take", lambda _original: staticmethod(take))
+
+
+def _trust_the_client() -> None:
+    """R1: nobody notices a partition that librdkafka reads no more."""
+    replace("stream.kafka.reading.Reading", "revive", lambda _original: lambda _self, _consumer: None)
 
 
 def _any_ledger_offset() -> None:
@@ -311,6 +326,8 @@ BREAKS: dict[str, Callable[[], None]] = {
     "ignore-fall-back": _ignore_fall_back,
     "keep-the-reached-end": _keep_the_reached_end,
     "offsets-without-a-topic": _offsets_without_a_topic,
+    "overtake-the-fetch": _overtake_the_fetch,
+    "trust-the-client": _trust_the_client,
     "any-ledger-offset": _any_ledger_offset,
     "topics-unwatched": _topics_unwatched,
     "raise-on-a-bad-event": _raise_on_a_bad_event,

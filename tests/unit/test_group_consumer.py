@@ -40,7 +40,7 @@ def turned(consumer: GroupConsumer, until_s: float, got: dict[int, list[int]]) -
 def test_a_partition_whose_beginning_was_deleted_is_opened(idle_s: float) -> None:
     """Retention at the log's start is no lost offset: nothing is judged by it before the owner has sought.
 
-    The broker inside keeps 5 MB a partition, so that offset 0 is gone. Break: drop `_sought` from `_is_record`, or
+    The broker inside keeps 5 MB a partition, so that offset 0 is gone. Break: drop `is_sought` from `_is_record`, or
     use `seek` for a new partition.
     """
     broker = EmbeddedBroker()
@@ -75,7 +75,7 @@ def test_an_end_that_was_reached_is_forgotten_by_a_seek() -> None:
     """R4: INDEX links past what lies before the end, where that is markers only; after a seek back (an index that was
     emptied) it is not. With the old end INDEX vouched for rows that were not there.
 
-    Break: keep `_ends` in `GroupConsumer.seek`.
+    Break: keep `_ends` in `Reading.seek`.
     """
     broker = EmbeddedBroker()
     settings = Settings(kafka={"bootstrap_servers": broker.bootstrap_servers})
