@@ -1,4 +1,4 @@
-"""An evaluation as Markdown, and as one page that needs nothing else: no network, no script."""
+"""An evaluation as one page that needs nothing else: no network, no script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from models.evaluation.metrics import Bin
 from models.evaluation.queries import Task, edited
 from models.evaluation.result import Evaluation
 from models.evaluation.run import Ground, Outcome
-from models.evaluation.tables import Table, summary, tables
+from models.evaluation.table import Table
+from models.evaluation.tables import summary, tables
 from models.photos import thumbnail_url
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -23,18 +24,6 @@ SHOWN = 12
 _THUMBNAIL = 180
 _WIDTH, _HEIGHT = 460, 300
 _COLOURS = ("#13795b", "#1f5fbf", "#b3261e", "#8a5a00", "#7a3fb0", "#00798c", "#c2407a", "#556070")
-
-
-def markdown(lines: Sequence[str], of: Sequence[Table], command: str) -> str:
-    """Sentences, tables and the command that made them."""
-    parts = [*lines]
-    for table in of:
-        head = [f"## {table.title}", "", table.note, ""]
-        rows = ["| " + " | ".join(row) + " |" for row in (table.header, *table.rows)]
-        rows.insert(1, "|---" * len(table.header) + "|")
-        parts.append("\n".join([*head, *rows]))
-    parts.append(f"    {command}")
-    return "\n\n".join(parts) + "\n"
 
 
 def html(outcome: Outcome, ground: Ground, edits: dict[str, Edit]) -> str:

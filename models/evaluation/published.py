@@ -12,7 +12,8 @@ from models.evaluation.datasets import Dataset, Search
 from models.evaluation.metrics import Interval, Scores, bootstrap
 from models.evaluation.queries import OURS, Methods, Task, Workshop
 from models.evaluation.run import cosine
-from models.evaluation.tables import Table, interval
+from models.evaluation.table import Table
+from models.evaluation.tables import interval
 from models.photos import Photo, read_photos
 
 # Scores of so many queries are in memory at a time.

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from models.evaluation.metrics import Interval
 from models.evaluation.queries import OURS
 from models.evaluation.result import Evaluation, Figures
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells are text; the first column names, the others hold figures."""
-
-    title: str
-    note: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+from models.evaluation.table import Table
 
 
 def tables(of: Evaluation) -> list[Table]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 from rich.console import Console
+from rich.table import Table as Shown
 from rich.text import Text
 
+from models.evaluation.table import Table
 from ops.cli.fields import SettingField
 from stream.config import is_secret_option
 from stream.uris import without_user_info
@@ -67,3 +69,13 @@ def console() -> Console:
     """For tables on stdout, wide when it is no terminal."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
+
+
+def show_table(table: Table) -> None:
+    """Figures on stdout."""
+    drawn = Shown(title=table.title, caption=table.note, title_justify="left", caption_justify="left")
+    for place, name in enumerate(table.header):
+        drawn.add_column(name, justify="left" if place == 0 else "right", no_wrap=place == 0)
+    for row in table.rows:
+        drawn.add_row(*row)
+    console().print(drawn)

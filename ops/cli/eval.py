@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.evaluation.table import Table, markdown
+from ops.cli.display import console, show_table
 from stream.errors import SettingError
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from models.evaluation.published import Published
     from models.evaluation.queries import Methods
     from models.evaluation.result import Evaluation
-    from models.evaluation.tables import Table
     from models.photos import Photo
 
 BASELINES = ("PDQ", "pHash", "dHash", "aHash", "wHash", "LBP-DCT")
@@ -154,21 +155,10 @@ def _say(line: str) -> None:
 
 
 def _tell(args: argparse.Namespace, lines: Sequence[str], tables: Sequence[Table], of: Evaluation | Published) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table as Shown  # noqa: PLC0415
-
-    from models.evaluation.page import markdown  # noqa: PLC0415
-
-    console = Console(width=None if sys.stdout.isatty() else 160)
     for line in lines:
-        console.print(line, highlight=False)
+        console().print(line)
     for table in tables:
-        shown = Shown(title=table.title, caption=table.note, title_justify="left", caption_justify="left")
-        for place, name in enumerate(table.header):
-            shown.add_column(name, justify="left" if place == 0 else "right", no_wrap=place == 0)
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+        show_table(table)
     if args.markdown:
         args.markdown.write_text(markdown(lines, tables, of.command), encoding="utf-8")
     if args.json:

@@ -35,6 +35,7 @@ COMMANDS = {
     "local": "start and stop Kafka and Milvus on this machine",
     "eval": "measure accuracy per edit on photos you name",
     "train": "train the encoder on photos",
+    "bench": "measure speed, cost and latency on this machine",
     "scan": "find the copies in a folder, without any server",
     "calibrate": "fit thresholds and confidences to your own pictures",
     "demo": "see dejaview work, without any server",

@@ -45,7 +45,7 @@ class DecoderPool:
         """
         self.restarts = 0
         self._command = tuple(command)
-        self._limits = _limits(settings)
+        self._limits = limits_of(settings)
         self._lock = threading.Lock()
         self._closed = False
         self._slots = [_Slot() for _ in range(settings.decoders)]
@@ -160,7 +160,8 @@ class DecoderPool:
             process.discard()
 
 
-def _limits(settings: IntakeSettings) -> Limits:
+def limits_of(settings: IntakeSettings) -> Limits:
+    """What a decoder process is told of the settings."""
     return Limits(
         bytes_max=settings.bytes_max,
         pixels_max=settings.pixels_max,

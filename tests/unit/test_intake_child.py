@@ -15,7 +15,7 @@ import pytest
 
 from stream.config import IntakeSettings
 from stream.intake.child import DecoderProcess, TimedOutError
-from stream.intake.sandbox import _limits
+from stream.intake.sandbox import limits_of
 from tests.unit.intake_children import HOME, OWN, MakePool, child, failed, gone, photo, pools
 
 
@@ -29,7 +29,7 @@ def test_own_alarm() -> None:
     """A hung child ends even if its parent no longer looks. Break: drop `setitimer`."""
     hang = "def decode_picture(data, limits): signal.pause()"
     settings = IntakeSettings(decode_cpu_s=0.2, decode_wall_s=0.2)
-    process = DecoderProcess(child(OWN.format(hang)), _limits(settings))
+    process = DecoderProcess(child(OWN.format(hang)), limits_of(settings))
     process.wait_ready()
     with pytest.raises(TimedOutError):
         process.decode(photo())

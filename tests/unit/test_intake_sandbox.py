@@ -19,7 +19,7 @@ from schemas.events import Reason
 from stream.config import IntakeSettings
 from stream.errors import SandboxUnavailable
 from stream.intake.decode import decode
-from stream.intake.sandbox import _limits
+from stream.intake.sandbox import limits_of
 from tests.unit.intake_children import HOLD, OWN, RAW, MakePool, child, failed, gone, photo, pools
 
 
@@ -45,7 +45,7 @@ def test_same_as_in_process(make_pool: MakePool) -> None:
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(pool.decode, pictures))
     for data, result in zip(pictures, results, strict=True):
-        expected = decode(data, _limits(IntakeSettings()))
+        expected = decode(data, limits_of(IntakeSettings()))
         assert np.array_equal(result.pixels, expected.pixels)
         assert (result.pdq, result.pdq_quality, result.format) == (expected.pdq, expected.pdq_quality, "JPEG")
     assert pool.restarts == 0

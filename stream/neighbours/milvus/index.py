@@ -51,6 +51,8 @@ INSERT_BYTES_MAX = 8_000_000  # far below the 64 MB that servers take
 # it, 128 ids may be repeated 128 times each.
 QUERY_ROWS_MAX = 16_384
 
+SETTLE_WAIT_S = 0.5
+
 # A crash inserts rows again, and Milvus drops repeats only after it has counted them.
 _REPEATS = 2
 
@@ -145,6 +147,29 @@ class MilvusIndex:
                 self.collection, filter=filters.all_rows(), output_fields=["count(*)"], **self._call(None, bounded=True)
             )
         return int(records[0]["count(*)"])
+
+    def settle(self, timeout_s: float) -> None:
+        """Seal what was written and wait until it is indexed; until then it is searched row by row. A server only.
+
+        Raises:
+            IndexUnavailable: no answer, or not indexed in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        with asking(self._doing("flush")):
+            self._connected().flush(self.collection, timeout=timeout_s)
+        while self._unindexed():
+            if time.monotonic() > deadline:
+                raise IndexUnavailable(
+                    f"{self._doing('settle')}: {self._unindexed()} rows not indexed in {timeout_s:g} s"
+                )
+            time.sleep(SETTLE_WAIT_S)
+
+    def _unindexed(self) -> int:
+        with asking(self._doing("describe_index")):
+            found = self._connected().describe_index(
+                self.collection, collection.VECTOR_FIELD, timeout=self._settings.timeout_s
+            )
+        return int(found["pending_index_rows"])
 
     def close(self) -> None:
         with self._lock:

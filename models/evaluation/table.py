@@ -1,0 +1,28 @@
+"""Figures as a table, the same for the terminal, Markdown and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells are text; the first column names, the others hold figures."""
+
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def markdown(lines: Sequence[str], of: Sequence[Table], command: str) -> str:
+    """Sentences, tables and the command that made them."""
+    parts = [*lines]
+    for table in of:
+        head = [f"## {table.title}", "", table.note, ""]
+        rows = ["| " + " | ".join(row) + " |" for row in (table.header, *table.rows)]
+        rows.insert(1, "|---" * len(table.header) + "|")
+        parts.append("\n".join([*head, *rows]))
+    parts.append(f"    {command}")
+    return "\n\n".join(parts) + "\n"

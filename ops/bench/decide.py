@@ -1,0 +1,81 @@
+"""DECIDE alone: fingerprints are on the topic, rows in the index; beside the bare search loop of the same index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.model import load_model
+from ops.bench.cost import Meter, resident_bytes
+from ops.bench.records import TENANTS, fingerprint, publish, tenant_of
+from ops.bench.result import Figure, Part
+from ops.bench.rig import Arrivals, Deployment, Rig
+from ops.bench.search import Filled
+from ops.bench.vectors import ground_of, like
+from schemas.events import Fingerprint
+from stream.config import DecideSettings
+
+COPIES_MAX = 1_000
+BARE_S = 5.0
+# The first batches meet cold caches.
+SKIPPED_SHARE = 0.1
+NOTE = (
+    f"Half of the fingerprints are edited copies of rows, half resemble nothing; {TENANTS} tenants; INDEX has run and "
+    "stands still. Beside it: `Index.search` with the same client, batches and threads, and nothing else."
+)
+
+
+def measure(rig: Rig, photos: Sequence[bytes], count: int, sizes: Sequence[int]) -> Part:
+    """Verdicts/s for indexes of these sizes."""
+    figures: list[Figure] = []
+    for size in sizes:
+        figures += _at(rig, photos, count, size)
+    return Part("decide", "DECIDE alone", NOTE, figures)
+
+
+def _at(rig: Rig, photos: Sequence[bytes], count: int, size: int) -> list[Figure]:
+    model = load_model()
+    ground = ground_of(photos, min(COPIES_MAX, count), size)
+    with Deployment(rig) as deployment:
+        filled = Filled(deployment, ground, model)
+        batch = DecideSettings().batch_items_max // TENANTS
+        bare = filled.search_rate(batch, BARE_S)
+        recall = filled.recall()
+        filled.close()
+        # Its link is what searches are pinned to; without one they are `Strong`.
+        index = deployment.start("index")
+        index.wait_ready()
+        deployment.end(index)
+        made = _fingerprints(deployment, count, ground.copies, ground.own, like(ground.rows[:2_000], count, seed=1))
+        publish(deployment, deployment.settings.topics.fingerprints, made, [one.tenant for one in made])
+        with Arrivals(deployment.settings) as arrivals:
+            worker = deployment.start("decide")
+            worker.wait_ready()
+            meter = Meter({"dejaview": deployment.pids, **rig.servers})
+            arrived = sorted(arrivals.wait([one.upload_id for one in made]))
+            _, cpu = meter.read()
+            resident_mb = resident_bytes(worker.process.pid) / 1e6
+    first = int(SKIPPED_SHARE * count)
+    rate = (count - first) / (arrived[-1] - arrived[first])
+    at = f"{size:,} rows"
+    return [
+        Figure(f"{at}: verdicts", rate, "/s", "bare search loop", bare),
+        Figure(f"{at}: CPU a verdict", 1000 * cpu["dejaview"] / count, "ms"),
+        Figure(f"{at}: recall@1 of edited copies", recall, "", "exact search", 1.0),
+        Figure(f"{at}: resident memory", resident_mb, "MB"),
+    ]
+
+
+def _fingerprints(
+    deployment: Deployment, count: int, copies: np.ndarray, own: np.ndarray, new: np.ndarray
+) -> list[Fingerprint]:
+    """Copies and new pictures in turn; a copy is its original's tenant's."""
+    model = load_model()
+    made = []
+    for number in range(count):
+        place = number // 2 % len(copies)
+        vector, tenant = (copies[place], int(own[place])) if number % 2 else (new[number], number // 2)
+        one = fingerprint(number, f"upload-{number}", vector, deployment, model)
+        made.append(one.model_copy(update={"tenant": tenant_of(tenant)}))
+    return made
