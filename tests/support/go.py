@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ops.local.cache import fetch_once
 from ops.local.errors import LocalError
@@ -37,8 +39,19 @@ def go_version(go: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def run_go(arguments: Sequence[str], folder: Path, **environment: str) -> None:
-    """Run `go` in a folder.
+def go_module(module: str, part: str) -> Path:
+    """Fetch `path@version`; its folder (`Dir`) or another file that `go mod download -json` names.
+
+    Raises:
+        LocalError: it cannot be fetched.
+    """
+    with TemporaryDirectory() as folder:
+        answer = run_go(["mod", "download", "-json", module], Path(folder))
+    return Path(json.loads(answer)[part])
+
+
+def run_go(arguments: Sequence[str], folder: Path, **environment: str) -> str:
+    """Run `go` in a folder; what it prints.
 
     Raises:
         LocalError: it fails; the message has its last words.
@@ -49,6 +62,7 @@ def run_go(arguments: Sequence[str], folder: Path, **environment: str) -> None:
     )
     if ended.returncode != 0:
         raise LocalError(f"{' '.join(command)} ended with {ended.returncode}: {ended.stderr[-2000:]}")
+    return ended.stdout
 
 
 def _environment() -> dict[str, str]:
