@@ -31,7 +31,7 @@ def closed_levels(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterato
     """Places of mappings with fixed names, and of the entries of tables of such mappings."""
     if "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
-    if schema.get("additionalProperties") is False and "patternProperties" not in schema:
+    if schema.get("properties"):
         yield path
     for name, inner in schema.get("properties", {}).items():
         yield from closed_levels(inner, (*path, name))
