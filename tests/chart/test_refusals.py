@@ -25,6 +25,10 @@ from tests.support.helm import CHART, RELEASE, helm, refusal, render
             {"encode": {"gpu": {"count": 1}}, "config": {"model": {"runtime": "openvino"}}},
             ["encode.gpu.count is 1", "openvino", "tensorrt"],
         ),
+        (
+            {"encode": {"gpu": {"count": 2}}, "config": {"model": {"runtime": "torch"}}},
+            ["encode.gpu.count is 2", "torch", "tensorrt"],
+        ),
         ({"config": {"model": {"runtime": "tensorrt"}}}, ["tensorrt", "encode.gpu.count", "gpu.count to 1"]),
     ],
 )

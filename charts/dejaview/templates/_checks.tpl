@@ -77,8 +77,8 @@ and the fix. */ -}}
 {{- define "dejaview.checkGpu" -}}
 {{- $runtime := .Values.config.model.runtime | default "auto" -}}
 {{- $count := int .Values.encode.gpu.count -}}
-{{- if and $count (eq $runtime "openvino") -}}
-{{- fail (printf "encode.gpu.count is %d and config.model.runtime is openvino, which computes on the CPU: set model.runtime to tensorrt, or gpu.count to 0" $count) -}}
+{{- if and $count (has $runtime (list "openvino" "torch")) -}}
+{{- fail (printf "encode.gpu.count is %d and config.model.runtime is %s, which computes on the CPU: set model.runtime to tensorrt, or gpu.count to 0" $count $runtime) -}}
 {{- end -}}
 {{- if and (not $count) (eq $runtime "tensorrt") -}}
 {{- fail "config.model.runtime is tensorrt and encode.gpu.count is 0: set gpu.count to 1, or model.runtime to auto" -}}
