@@ -112,7 +112,10 @@ def everything() -> list[Manifest]:
 
 @pytest.mark.parametrize("case", EXAMPLES)
 def test_install_upgrade_uninstall(server: Apiserver, case: str) -> None:
-    """Everything that is rendered is there, changes with the values, and is gone in the end, the hook's objects too."""
+    """Everything that is rendered is there, changes with the values, and is gone in the end, the hook's objects too.
+
+    Break, tried: what the hook made is not deleted.
+    """
     make_namespace(server, case)
     files = ["--values", str(example_file(case))]
     installed = run_helm(server, case, "install", RELEASE, str(CHART), *files)
