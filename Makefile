@@ -19,8 +19,8 @@ DEV := .venv-dev
 PY := $(DEV)/bin/python
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup setup-dev demo test test-fast test-fault test-fault-long mutations soak fuzz lint typecheck audit \
-  wheel-test clean python
+.PHONY: help setup setup-dev demo test test-fast test-chart test-chart-apiserver test-fault test-fault-long \
+  mutations soak fuzz lint typecheck audit wheel-test clean python
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,10 +34,20 @@ demo: $(VENV)/.stamp ## run the main job on pictures and show what it found
 
 test: $(DEV)/.stamp ## all tests; Kafka and Milvus are fetched and started by themselves
 	$(PY) -m ops.local.prepare || test -z "$$CI"
-	$(PY) -m pytest -m "not fault and not gpu"
+	$(PY) -m tests.support.helm || test -z "$$CI"
+	$(PY) -m pytest -m "not fault and not gpu and not apiserver"
 
 test-fast: $(DEV)/.stamp ## the tests that need no server
 	$(PY) -m pytest tests/unit -m "not fault and not gpu"
+
+test-chart: $(DEV)/.stamp ## the Helm chart; Helm is built once, minutes
+	$(PY) -m tests.support.helm
+	$(PY) -m pytest tests/chart -m "not apiserver"
+
+test-chart-apiserver: $(DEV)/.stamp ## the chart on a real Kubernetes API server; built once, ten minutes of CPU
+	$(PY) -m tests.support.helm
+	$(PY) -m tests.support.apiserver
+	$(PY) -m pytest tests/chart -m apiserver
 
 test-fault: $(DEV)/.stamp ## kill, suspend and cut off everything: the short seeded round, minutes
 	$(PY) -m ops.local.prepare

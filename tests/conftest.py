@@ -9,7 +9,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -18,6 +18,7 @@ from ops.local.errors import LocalError
 from ops.local.kafka import KafkaServer
 from ops.local.milvus import MilvusServer
 from ops.local.server import LocalServer
+from tests.support.missing import is_missing
 from tests.support.sabotage import apply, wanted
 
 Server = TypeVar("Server", bound=LocalServer)
@@ -64,7 +65,7 @@ def pytest_configure() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests marked `torch` need the extra."""
     if item.get_closest_marker("torch") and importlib.util.find_spec("torch") is None:
-        _is_missing("torch is not installed: pip install -e '.[torch]'")
+        is_missing("torch is not installed: pip install -e '.[torch]'")
 
 
 @contextmanager
@@ -72,15 +73,9 @@ def _running(server: Server) -> Iterator[Server]:
     try:
         server.start()
     except LocalError as error:
-        _is_missing(str(error))
+        is_missing(str(error))
     try:
         yield server
     finally:
         # Its data is in a temporary folder: an orderly end would only take time.
         server.kill()
-
-
-def _is_missing(reason: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
