@@ -19,8 +19,8 @@ DEV := .venv-dev
 PY := $(DEV)/bin/python
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup setup-dev demo test test-fast test-fault test-fault-long mutations soak fuzz lint typecheck audit \
-  wheel-test clean python
+.PHONY: help setup setup-dev demo test test-fast test-gpu test-fault test-fault-long mutations soak fuzz lint typecheck \
+  audit wheel-test clean python
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ test: $(DEV)/.stamp ## all tests; Kafka and Milvus are fetched and started by th
 
 test-fast: $(DEV)/.stamp ## the tests that need no server
 	$(PY) -m pytest tests/unit -m "not fault and not gpu"
+
+test-gpu: $(DEV)/.stamp ## the tests that need an NVIDIA GPU; TensorRT's too where it is installed
+	$(PY) -m pytest tests/unit -m "gpu"
 
 test-fault: $(DEV)/.stamp ## kill, suspend and cut off everything: the short seeded round, minutes
 	$(PY) -m ops.local.prepare
