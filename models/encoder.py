@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,10 @@ RuntimeName: TypeAlias = Literal["auto", "tensorrt", "torch-cuda", "openvino", "
 
 # The default of `encode.batch_items_max`: offline commands find the engine that serving built.
 BATCH_ITEMS = 32
+
+
+# What is not there is mostly not missed.
+_LEVELS = {PassedOver.NOT_INSTALLED: logging.DEBUG, PassedOver.NO_GPU: logging.INFO}
 
 
 class Encoder(Protocol):
@@ -89,7 +93,7 @@ def choose_encoder(runtime: RuntimeName, weights: Path | None, options: Options)
 
     Raises:
         SettingError: no runtime works, the one named does not, or the weights folder is incomplete or damaged.
-        ParityFailed: the runtime named computes something else than the reference did.
+        ParityFailed: the runtime named, or with `auto` each that opens, computes something else than the reference did.
         EncoderBroken, EncoderLost: the runtime named failed on the golden pictures.
     """
     folder = weights or BUILT_IN
@@ -106,14 +110,19 @@ def choose_encoder(runtime: RuntimeName, weights: Path | None, options: Options)
             _pass_over(not_taken, name, PassedOver.PARITY_FAILED, error)
         except (EncoderBroken, EncoderLost) as error:
             _pass_over(not_taken, name, PassedOver.BROKEN, error)
+    raise _nothing_works(not_taken, folder)
+
+
+def _nothing_works(not_taken: Sequence[NotTaken], folder: Path) -> SettingError | ParityFailed:
     reasons = "; ".join(f"{one.runtime}: {one.detail}" for one in not_taken)
-    raise SettingError(f"model.runtime: no runtime works here ({reasons}); pip install openvino")
+    message = f"model.runtime: no runtime works here ({reasons})"
+    if any(one.why is PassedOver.PARITY_FAILED for one in not_taken):
+        return ParityFailed(f"{message}; if none is right, the golden vectors are another model's: restore {folder}")
+    return SettingError(f"{message}; pip install openvino")
 
 
 def _pass_over(not_taken: list[NotTaken], runtime: str, why: PassedOver, error: Exception) -> None:
-    # What is not installed is mostly not missed.
-    level = logging.DEBUG if why is PassedOver.NOT_INSTALLED else logging.WARNING
-    log.log(level, "runtime %s is passed over (%s): %s", runtime, why, error)
+    log.log(_LEVELS.get(why, logging.WARNING), "runtime %s is passed over (%s): %s", runtime, why, error)
     not_taken.append(NotTaken(runtime, why, str(error)))
 
 

@@ -114,8 +114,8 @@ def _compare(folder: Path, runtime: str, embeddings: Vector, expected: Vector) -
     # Written so that NaN fails too.
     if not (worst >= COSINE_MIN and norm_off < NORM_OFF_MAX):
         raise ParityFailed(
-            f"{runtime} does not reproduce the golden vectors of {folder.name} in a batch of {len(expected)}: lowest "
-            f"cosine {worst:.4f} (at least {COSINE_MIN}), norm off by {norm_off:.4f}; try another model.runtime"
+            f"{runtime} does not reproduce the golden vectors of {folder.name}: lowest cosine {worst:.4f} (at least "
+            f"{COSINE_MIN}) in a batch of {len(expected)}, norm off by {norm_off:.4f}; try another model.runtime"
         )
 
 

@@ -31,7 +31,7 @@ from stream.errors import PassedOver, RuntimeUnusable
 
 log = logging.getLogger("dejaview.models")
 
-PRECISION = "fp16 features but block 1, fp32 pooling and projection"
+PRECISION = "fp16 features; block 1, pooling and projection fp32 without tf32"
 
 
 def open_tensorrt(
@@ -64,8 +64,8 @@ def open_tensorrt(
 
 def network_revision() -> str:
     """Changes when the code that says what an engine computes does."""
-    sources = (Path(str(module.__file__)).read_bytes() for module in (models.network, models.runtimes.half))
-    return hashlib.sha256(b"\n".join(sources)).hexdigest()[:16]
+    files = (models.network.__file__, models.runtimes.half.__file__, __file__)
+    return hashlib.sha256(b"\n".join(Path(file).read_bytes() for file in files)).hexdigest()[:16]
 
 
 class Engine:
@@ -135,7 +135,11 @@ def build(torch_tensorrt: ModuleType, safetensors: bytes, profile: Profile, devi
     # Its own default is a file in /tmp, which anybody may have put there.
     with tempfile.TemporaryDirectory(prefix="dejaview-engine-") as folder:
         content: bytes = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
-            program, arg_inputs=[images], timing_cache_path=str(Path(folder) / "timing.cache")
+            program,
+            arg_inputs=[images],
+            # TensorFloat-32 has float16's mantissa: the block that is kept in float32 would gain nothing.
+            disable_tf32=True,
+            timing_cache_path=str(Path(folder) / "timing.cache"),
         )
     return content
 
@@ -176,6 +180,9 @@ def _rtx_config(trt: ModuleType, engine: Any) -> Any:
 
 
 def _imported() -> ModuleType:
+    # It tells at length how it builds, and of plug-ins that are not needed; errors are raised beside.
+    for name in ("torch_tensorrt", "torch_tensorrt [TensorRT Conversion Context]"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         import torch_tensorrt  # noqa: PLC0415 - it asks for a GPU
     except Exception as error:

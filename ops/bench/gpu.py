@@ -6,9 +6,11 @@
   figures) and OpenVINO on this machine's CPU;
 - flips: verdicts of the GPU's float16 against the CPU's float32, over the photos and an edit of each;
 - gpu decode: nvJPEG in batches, and how far its pictures are from `preprocess.reduce`'s;
-- stage: decode and encode through ENCODE's own code, with Kafka in memory.
+- stage: decode and encode through ENCODE's own code, with Kafka in memory;
+- compiled: `torch-cuda` after Inductor.
 
-What cannot run is named with its reason; without a GPU that is everything.
+The file is written after every part: a machine that is taken back leaves what was measured. What cannot run is named
+with its reason; without a GPU that is everything.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +28,8 @@ from stream.errors import DejaviewError, RuntimeUnusable
 
 Part: TypeAlias = Callable[[], Any]
 
+PARTS = ("encoder", "flips", "gpu decode", "stage", "compiled")
+PHOTOGRAPHIC = ("flips", "gpu decode", "stage")
 # An H100 SXM's, dense.
 TFLOPS, GBYTES_PER_S = 989.0, 3350.0
 
@@ -38,43 +42,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tflops", type=float, default=TFLOPS, help="the card's dense float16 TFLOP/s")
     parser.add_argument("--gbytes-per-s", type=float, default=GBYTES_PER_S, help="the card's memory bandwidth")
     options = parser.parse_args(arguments)
-    result = run(options.photos, options.tflops, options.gbytes_per_s)
-    text = json.dumps(result, indent=1)
+    for result in run(options.photos, options.tflops, options.gbytes_per_s):
+        text = json.dumps(result, indent=1)
+        if options.json is not None:
+            options.json.write_text(text + "\n")
     sys.stdout.write(text + "\n")
     for name, why in result["not_run"].items():
         sys.stdout.write(f"NOT RUN: {name}: {why}\n")
-    if options.json is not None:
-        options.json.write_text(text + "\n")
     return 0
 
 
-def run(photos: Sequence[Path], tflops: float, gbytes_per_s: float) -> dict[str, Any]:
-    """Figures by part, and under `not_run` why the others have none."""
-    names = ("encoder", "flips", "gpu decode", "stage")
+def run(photos: Sequence[Path], tflops: float, gbytes_per_s: float) -> Iterator[dict[str, Any]]:
+    """Figures by part, and under `not_run` why the others have none; again after every part."""
+    result: dict[str, Any] = {"driver": None, "not_run": dict.fromkeys(PARTS, "not reached")}
     try:
-        driver = find_driver()
-    except RuntimeUnusable as error:
-        return {"driver": None, "not_run": dict.fromkeys(names, str(error))}
-    # Here: it imports torch.
-    from ops.bench import gpu_parts  # noqa: PLC0415
-
+        result["driver"] = find_driver().version
+        # Here: it imports torch.
+        from ops.bench import gpu_parts  # noqa: PLC0415
+    except (RuntimeUnusable, ImportError) as error:
+        yield {**result, "not_run": dict.fromkeys(PARTS, str(error))}
+        return
     contents = [photo.content for photo in read_photos(photos)]
     parts: dict[str, Part] = {
         "encoder": lambda: gpu_parts.encoder(tflops, gbytes_per_s),
         "flips": lambda: gpu_parts.flips(contents),
         "gpu decode": lambda: gpu_parts.gpu_decode(contents),
         "stage": lambda: gpu_parts.stage(contents),
+        "compiled": gpu_parts.compiled,
     }
-    result: dict[str, Any] = {"driver": driver.version, "photos": len(contents), "not_run": {}}
-    for name in names:
-        if name != "encoder" and not contents:
+    for name in PARTS:
+        if name in PHOTOGRAPHIC and not contents:
             result["not_run"][name] = "no photos were named"
             continue
         try:
             result[name] = parts[name]()
+            del result["not_run"][name]
         except (DejaviewError, RuntimeError, OSError, ImportError) as error:
             result["not_run"][name] = f"{type(error).__name__}: {error}"
-    return result
+        yield result
 
 
 if __name__ == "__main__":

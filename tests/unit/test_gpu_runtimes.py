@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from models.encoder import Encoder, Options, RuntimeName, choose_encoder
 from models.manifest import BUILT_IN, GOLDEN, SAFETENSORS
 from models.preprocess import Pixels
 from stream.errors import PassedOver, RuntimeUnusable
+from tests.support.photos import jpeg, photo
 
 # -- without a GPU
 
@@ -83,16 +85,54 @@ def test_the_bench_says_what_it_did_not_run(
     monkeypatch.setattr(ops.bench.gpu, "find_driver", no_gpu)
     assert ops.bench.gpu.main(["--json", str(tmp_path / "out.json")]) == 0
     written = json.loads((tmp_path / "out.json").read_text())
-    assert set(written["not_run"]) == {"encoder", "flips", "gpu decode", "stage"}
-    assert capsys.readouterr().out.count("NOT RUN: ") == 4
+    assert set(written["not_run"]) == set(ops.bench.gpu.PARTS)
+    assert capsys.readouterr().out.count("NOT RUN: ") == len(ops.bench.gpu.PARTS)
+
+
+@pytest.mark.torch
+def test_the_floor_is_the_networks() -> None:
+    """MobileNetV3-small takes 56 million multiplications and additions a picture, two FLOPs each; a batch shares the
+    weights. Break: count multiplications alone.
+    """
+    from models.runtimes.half import load_half_network  # noqa: PLC0415 - an extra
+    from ops.bench.floor import floor_of  # noqa: PLC0415
+
+    floor = floor_of(load_half_network((BUILT_IN / SAFETENSORS).read_bytes()))
+    assert 105e6 < floor.flops < 125e6
+    assert floor.edge_bytes == 224 * 224 * 3 + 1024
+    assert floor.edge_bytes < floor.layer_bytes < 30e6
+    arithmetic_s, traffic_s = floor.batch_s(100, 1.0, 1.0)
+    assert arithmetic_s == pytest.approx(100 * floor.flops / 1e12)
+    assert traffic_s == pytest.approx((100 * floor.layer_bytes + floor.weight_bytes) / 1e9)
+
+
+@pytest.mark.torch
+def test_flips_are_counted_over_edits_of_photos() -> None:
+    """The bench's comparison, with whatever `auto` takes here. Break: the same encoder twice."""
+    from ops.bench.gpu_parts import flips  # noqa: PLC0415 - an extra
+
+    found = flips([jpeg(photo(name)) for name in ("astronaut.png", "coffee.png", "rocket.jpg")])
+    assert found["queries"] == 3
+    assert found["runtimes"][0] == "torch"
+    assert found["runtimes"][1] != "torch"
+    assert found["flips"] == 0
+    assert found["lowest_cosine"] >= 0.999
 
 
 # -- with one
 
 
+def needs_tensorrt() -> None:
+    """The rest of a GPU can be examined without it."""
+    if find_spec("torch_tensorrt") is None:
+        pytest.skip("torch_tensorrt is not installed")
+
+
 @pytest.fixture(scope="module", params=["tensorrt", "torch-cuda"])
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     name: RuntimeName = request.param
+    if name == "tensorrt":
+        needs_tensorrt()
     options = Options(batch_items=256, engines=tmp_path_factory.mktemp("engines"))
     return choose_encoder(name, None, options).encoder
 
@@ -131,6 +171,7 @@ def test_the_gpu_gives_the_cpus_verdicts(encoder: Encoder, pictures: Pixels) -> 
 @pytest.mark.gpu
 def test_the_second_start_takes_the_kept_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A damaged engine is built anew, a whole one is not. Break: leave `cache.write` out."""
+    needs_tensorrt()
     from models.runtimes import tensorrt  # noqa: PLC0415 - an extra
 
     built = []

@@ -95,7 +95,7 @@ def test_auto_goes_on_to_the_next(
     Break: leave any of the three `except` out of `choose_encoder`.
     """
     seats(tensorrt=error, torch_cuda=error)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         chosen = choose_encoder("auto", None, Options())
     assert chosen.encoder.runtime == "openvino"
     assert passed(chosen.not_taken) == {"tensorrt": why, "torch-cuda": why}
@@ -134,6 +134,14 @@ def test_a_wrong_batch_size_fails_parity() -> None:
     golden.check_parity(BUILT_IN, "made-up", wrong_at_the_end, (1, 16, 128))
     with pytest.raises(ParityFailed, match="in a batch of 256"):
         golden.check_parity(BUILT_IN, "made-up", wrong_at_the_end, (1, 16, 128, 256))
+
+
+def test_wrong_golden_vectors_fail_every_runtime(seats: Callable[..., dict[str, Reference]]) -> None:
+    """Nothing reproduces them: the message says so of each, and which folder to restore. Break: always SettingError."""
+    wrong = Reference("wrong", -1.0)
+    seats(tensorrt=RuntimeUnusable(PassedOver.NO_GPU, "no GPU"), torch_cuda=wrong, openvino=wrong, torch=wrong)
+    with pytest.raises(ParityFailed, match=r"model\.runtime.*no GPU.*does not reproduce .*: lowest cosine -1.*restore"):
+        choose_encoder("auto", None, Options())
 
 
 @pytest.mark.parametrize("name", ORDER)
