@@ -12,7 +12,6 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from threading import Event
 
-from models.encoder import Encoder, Options, choose_encoder
 from models.model import load_model
 from stream.backoff import Backoff
 from stream.commit import Committer
@@ -39,13 +38,12 @@ from stream.neighbours import open_index
 from stream.neighbours.protocol import Index
 from stream.ownership import Ownership
 from stream.prepare import Preparer
+from stream.runtime import open_encoder
 from stream.topics import check_topics
 
 log = logging.getLogger("dejaview")
 
 TOPIC_CHECK_S = 10.0
-# An encoder may start this long before /livez calls the stage stalled: TensorRT builds its engine for minutes.
-ENCODER_START_S = 900.0
 # The links of all partitions are read in one query, which is answered up to 16,384 rows.
 PARTITIONS_MAX = 96
 
@@ -157,13 +155,14 @@ class Service:
 
     def _encode(self) -> Callable[[Event], None]:
         settings = self.settings
-        encoder = self._encoder()
+        chosen = open_encoder(settings, self.metrics, self.health)
+        self.metrics.info.labels(package_version(), self.model.model_id, chosen.encoder.runtime).set(1)
         uploads = self._topics[settings.topics.uploads]
         stage = EncodeStage(
             settings,
             lambda: LogProducer(settings),
             Preparer(settings.intake, uploads.topic_id, settings.tenants.allowed),
-            encoder,
+            chosen.encoder,
             self.model.background,
             self._topics[settings.topics.fingerprints].partitions,
             self.metrics,
@@ -171,17 +170,6 @@ class Service:
         )
         consumer = GroupConsumer(settings, Stage.ENCODE, settings.topics.uploads, stage, uploads.topic_id)
         return lambda stop: stage.run(consumer, stop)
-
-    def _encoder(self) -> Encoder:
-        """The encoder, and on /metrics what it is and what was passed over. Building an engine takes minutes."""
-        model = self.settings.model
-        options = Options(model.threads, self.settings.encode.batch_items_max, model.engine_cache)
-        with self.health.busy(Stage.ENCODE, ENCODER_START_S):
-            chosen = choose_encoder(model.runtime, model.weights, options)
-        self.metrics.info.labels(package_version(), self.model.model_id, chosen.encoder.runtime).set(1)
-        for one in chosen.not_taken:
-            self.metrics.passed_over.labels(one.runtime, one.why).set(1)
-        return chosen.encoder
 
     def _decide(self) -> Callable[[Event], None]:
         settings = self.settings

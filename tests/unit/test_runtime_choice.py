@@ -23,8 +23,11 @@ from models.manifest import BUILT_IN, GOLDEN
 from models.preprocess import Pixels
 from models.runtimes.driver import Driver, find_driver
 from schemas.events import Vector
+from stream.config import Settings
 from stream.errors import EncoderBroken, EncoderLost, ParityFailed, PassedOver, RuntimeUnusable, SettingError
+from stream.health import Health
 from stream.metrics import Metrics
+from stream.runtime import open_encoder
 
 ORDER = ["tensorrt", "torch-cuda", "openvino", "torch"]
 
@@ -185,13 +188,22 @@ def test_damaged_weights_are_nobodys_fault(seats: Callable[..., dict[str, Refere
         choose_encoder("auto", tmp_path, Options())
 
 
-def test_the_reasons_are_bounded() -> None:
-    """/metrics says what was passed over, in words from fixed sets. Break: the error's text as a label."""
-    metrics = Metrics()
-    for name in ORDER[:-1]:
-        metrics.passed_over.labels(name, PassedOver.NO_GPU).set(1)
+def test_metrics_say_what_was_passed_over(seats: Callable[..., dict[str, Reference]]) -> None:
+    """The stage's encoder takes the stage's batches, and /metrics names what it is not, in words from fixed sets.
+
+    Breaks: the error's text as a label; leave `batch_items_max` out.
+    """
+    lost = RuntimeUnusable(PassedOver.NO_GPU, "no GPU")
+    seats(tensorrt=lost)
+    metrics, health = Metrics(), Health(60)
+    settings = Settings.model_validate({"encode": {"batch_items_max": 128}})
+    chosen = open_encoder(settings, metrics, health)
     shown = generate_latest(metrics.registry).decode()
-    assert 'dejaview_runtime_passed_over{runtime="torch-cuda",why="no_gpu"} 1.0' in shown
+    assert 'dejaview_runtime_passed_over{runtime="tensorrt",why="no_gpu"} 1.0' in shown
+    assert shown.count("dejaview_runtime_passed_over{") == 1
+    assert isinstance(chosen.encoder, Reference)
+    assert chosen.encoder.batches == [1, 8, 32, 64, 128]
+    assert health.stalled() == []
 
 
 # -- the driver
