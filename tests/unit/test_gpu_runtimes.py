@@ -26,7 +26,7 @@ from tests.support.photos import jpeg, photo
 def test_half_precision_passes_parity() -> None:
     """The network as GPUs compute it, in float16 on a CPU, with a margin to the gate of 0.999.
 
-    Breaks, tried: block 1 in float16 (0.9993); the same with batch norms left unfolded (0.9988).
+    Break, tried: block 1 in float16 (0.9993).
     """
     import torch  # noqa: PLC0415 - an extra
 
