@@ -19,7 +19,7 @@ DEV := .venv-dev
 PY := $(DEV)/bin/python
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup setup-dev demo test test-fast test-chart test-chart-apiserver test-fault test-fault-long \
+.PHONY: help setup setup-dev demo test test-fast test-chart test-chart-apiserver test-gpu test-fault test-fault-long \
   mutations soak fuzz lint typecheck audit wheel-test clean python
 
 help: ## print the targets
@@ -48,6 +48,9 @@ test-chart-apiserver: $(DEV)/.stamp ## the chart on a real Kubernetes API server
 	$(PY) -m tests.support.helm
 	$(PY) -m tests.support.apiserver
 	$(PY) -m pytest tests/chart -m apiserver
+
+test-gpu: $(DEV)/.stamp ## the tests that need an NVIDIA GPU; TensorRT's too where it is installed
+	$(PY) -m pytest tests/unit -m "gpu"
 
 test-fault: $(DEV)/.stamp ## kill, suspend and cut off everything: the short seeded round, minutes
 	$(PY) -m ops.local.prepare

@@ -6,7 +6,7 @@ The pictures are integer arithmetic only, so that every machine draws the same b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -83,8 +83,13 @@ def write_golden(folder: Path, encode: Callable[[Pixels], Vector]) -> None:
     np.savez(folder / GOLDEN, embeddings=encode(drawn), pictures_sha256=np.array(_sha256(drawn)))
 
 
-def check_parity(folder: Path, runtime: str, encode: Callable[[Pixels], Vector]) -> None:
+def check_parity(
+    folder: Path, runtime: str, encode: Callable[[Pixels], Vector], batches: Sequence[int] = (PICTURES,)
+) -> None:
     """Compare a runtime's embeddings of `pictures()` with the reference's.
+
+    Args:
+        batches: how many pictures at once; of more than there are, they are repeated.
 
     Raises:
         SettingError: the file of golden vectors is missing or damaged.
@@ -96,7 +101,12 @@ def check_parity(folder: Path, runtime: str, encode: Callable[[Pixels], Vector])
     drawn = pictures()
     if _sha256(drawn) != sha256:
         raise ParityFailed(f"{folder / GOLDEN} was made from other golden pictures; export the weights again")
-    embeddings = encode(drawn)
+    for items in batches:
+        places = np.arange(items) % len(drawn)
+        _compare(folder, runtime, encode(drawn[places]), expected[places])
+
+
+def _compare(folder: Path, runtime: str, embeddings: Vector, expected: Vector) -> None:
     if embeddings.shape != expected.shape:
         raise ParityFailed(f"{runtime} returned {list(embeddings.shape)} for {list(expected.shape)}")
     worst = float((embeddings * expected).sum(axis=1).min())
@@ -104,8 +114,8 @@ def check_parity(folder: Path, runtime: str, encode: Callable[[Pixels], Vector])
     # Written so that NaN fails too.
     if not (worst >= COSINE_MIN and norm_off < NORM_OFF_MAX):
         raise ParityFailed(
-            f"{runtime} does not reproduce the golden vectors of {folder.name}: lowest cosine {worst:.4f} "
-            f"(at least {COSINE_MIN}), norm off by {norm_off:.4f}; try another model.runtime"
+            f"{runtime} does not reproduce the golden vectors of {folder.name}: lowest cosine {worst:.4f} (at least "
+            f"{COSINE_MIN}) in a batch of {len(expected)}, norm off by {norm_off:.4f}; try another model.runtime"
         )
 
 

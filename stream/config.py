@@ -128,9 +128,10 @@ class IndexSettings(Section):
 
 
 class ModelSettings(Section):
-    runtime: Literal["auto", "openvino", "torch", "tensorrt"] = "auto"
+    runtime: Literal["auto", "tensorrt", "torch-cuda", "openvino", "torch"] = "auto"
     weights: Path | None = Field(None, description="folder of a model; the built-in one if not set")
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="threads of the runtime; 0 is one per core")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="threads of a CPU runtime; 0 is one per core")
+    engine_cache: Path | None = Field(None, description="TensorRT's engines; ~/.cache/dejaview/engines if not set")
 
 
 class IntakeSettings(Section):

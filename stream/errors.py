@@ -2,6 +2,7 @@
 
     DejaviewError
     ├── SettingError         refuse to start: a setting is wrong; the message names it and the fix
+    │   └── RuntimeUnusable  `model.runtime: auto` goes on to the next runtime
     ├── ItemError            the item's own fault: one dead letter with `reason`, the partition goes on
     ├── TransientError       not the item's fault: pause, keep polling, retry, judge nothing meanwhile
     │   ├── IndexUnavailable
@@ -19,6 +20,7 @@
         ├── TopicReplaced
         ├── NotPermitted
         ├── OffsetLost
+        ├── EncoderLost
         └── ParityFailed
 
 Errors of third parties are translated where the third party is imported: `kafka.py`,
@@ -27,7 +29,22 @@ Errors of third parties are translated where the third party is imported: `kafka
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from schemas.events import DETAIL_CHARS_MAX, Reason
+
+
+class PassedOver(StrEnum):
+    """Why a runtime was not taken: the values of a metric's label."""
+
+    NOT_INSTALLED = "not_installed"
+    IMPORT_FAILED = "import_failed"
+    NO_GPU = "no_gpu"
+    DRIVER_TOO_OLD = "driver_too_old"
+    BUILT_WITHOUT_CUDA = "built_without_cuda"
+    BUILD_FAILED = "build_failed"
+    BROKEN = "broken"
+    PARITY_FAILED = "parity_failed"
 
 
 class DejaviewError(Exception):
@@ -36,6 +53,14 @@ class DejaviewError(Exception):
 
 class SettingError(DejaviewError):
     """A setting is missing, malformed or contradicts another."""
+
+
+class RuntimeUnusable(SettingError):
+    """This machine cannot run the encoder's runtime."""
+
+    def __init__(self, why: PassedOver, detail: str) -> None:
+        super().__init__(detail)
+        self.why = why
 
 
 class ItemError(DejaviewError):
@@ -109,6 +134,10 @@ class NotPermitted(StageStopped):
 
 class OffsetLost(StageStopped):
     """The committed offset is no longer on the broker: retention deleted uploads that were not judged."""
+
+
+class EncoderLost(StageStopped):
+    """The GPU has given this process up; only a new process computes again."""
 
 
 class ParityFailed(StageStopped):

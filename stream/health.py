@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -27,11 +28,25 @@ class Health:
         self._lock = threading.Lock()
         self._beats: dict[str, float] = {}
         self._missing: dict[str, str] = {}
+        self._allowed_s: dict[str, float] = {}
 
     def beat(self, loop: str) -> None:
         """This loop has turned."""
         with self._lock:
             self._beats[loop] = self._clock()
+
+    @contextmanager
+    def busy(self, loop: str, most_s: float) -> Iterator[None]:
+        """This loop does one long thing and does not turn: it is stalled only when that takes longer than `most_s`."""
+        self.beat(loop)
+        with self._lock:
+            self._allowed_s[loop] = most_s
+        try:
+            yield
+        finally:
+            self.beat(loop)
+            with self._lock:
+                del self._allowed_s[loop]
 
     def ended(self, loop: str) -> None:
         """This loop has ended on purpose."""
@@ -50,7 +65,8 @@ class Health:
         """Loops that have not turned for too long."""
         now = self._clock()
         with self._lock:
-            return [loop for loop, beat in self._beats.items() if now - beat > self._loop_stall_s]
+            allowed_s = {loop: self._allowed_s.get(loop, self._loop_stall_s) for loop in self._beats}
+            return [loop for loop, beat in self._beats.items() if now - beat > allowed_s[loop]]
 
     def missing(self) -> dict[str, str]:
         """Conditions that do not hold, and why."""

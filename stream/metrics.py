@@ -98,6 +98,12 @@ class Metrics:
             ["version", "model_id", "runtime"],
             registry=self.registry,
         )
+        self.passed_over = Gauge(
+            "dejaview_runtime_passed_over",
+            "1: model.runtime auto would have preferred this runtime; why it is not what computes.",
+            ["runtime", "why"],
+            registry=self.registry,
+        )
         for reason in Reason:
             self.dead_letters.labels(reason)
         for verdict in VerdictKind:

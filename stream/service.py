@@ -12,7 +12,6 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from threading import Event
 
-from models.encoder import load_encoder
 from models.model import load_model
 from stream.backoff import Backoff
 from stream.commit import Committer
@@ -39,6 +38,7 @@ from stream.neighbours import open_index
 from stream.neighbours.protocol import Index
 from stream.ownership import Ownership
 from stream.prepare import Preparer
+from stream.runtime import open_encoder
 from stream.topics import check_topics
 
 log = logging.getLogger("dejaview")
@@ -155,14 +155,14 @@ class Service:
 
     def _encode(self) -> Callable[[Event], None]:
         settings = self.settings
-        encoder = load_encoder(settings.model.runtime, settings.model.weights, settings.model.threads)
-        self.metrics.info.labels(package_version(), self.model.model_id, encoder.runtime).set(1)
+        chosen = open_encoder(settings, self.metrics, self.health)
+        self.metrics.info.labels(package_version(), self.model.model_id, chosen.encoder.runtime).set(1)
         uploads = self._topics[settings.topics.uploads]
         stage = EncodeStage(
             settings,
             lambda: LogProducer(settings),
             Preparer(settings.intake, uploads.topic_id, settings.tenants.allowed),
-            encoder,
+            chosen.encoder,
             self.model.background,
             self._topics[settings.topics.fingerprints].partitions,
             self.metrics,

@@ -21,7 +21,7 @@ CALL_TIMEOUT_S = 10.0
 def examination(settings: Settings) -> Iterator[Finding]:
     """Look at everything; findings as they are made."""
     patient = impatient(settings)
-    kafka, model = BrokerChecks(patient), ModelChecks(patient.model)
+    kafka, model = BrokerChecks(patient), ModelChecks(patient.model, patient.encode.batch_items_max)
     index = IndexChecks(patient.index, model, kafka)
     checks = [
         *setup_checks(patient),

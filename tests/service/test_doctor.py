@@ -94,7 +94,7 @@ def test_a_runtime_that_does_not_reproduce_the_golden_vectors(create: Create, ca
     """R10: golden vectors of a runtime that sees blue for red: the encoder alone is broken, beside files that are all
     what their manifest says; it is told how far off it is, and which weights folder to restore.
 
-    Break, tried: leave `check_parity` out of `load_encoder`.
+    Break, tried: leave `check_parity` out of `models.encoder`.
     """
     folder = tmp_path / "weights"
     shutil.copytree(BUILT_IN, folder)

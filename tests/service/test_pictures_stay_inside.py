@@ -47,12 +47,14 @@ LABELS: dict[str, set[str] | None] = {
     "le": None,
     "version": None,
     "model_id": None,
-    "runtime": {"none", "openvino", "torch", "tensorrt"},
+    "runtime": {"none", "tensorrt", "tensorrt-rtx", "torch-cuda", "openvino", "torch"},
+    "why": {str(why) for why in errors.PassedOver},
 }
 # What may stand between the brackets of `.labels(…)`.
 ARGUMENTS = {
     "STAGE", "stage", "step", "reason", "verdict", "'encode'", "'none'", "type(error).__name__",
-    "entry.dead_letter.reason", "entry.verdict.verdict", "package_version()", "self.model.model_id", "encoder.runtime",
+    "entry.dead_letter.reason", "entry.verdict.verdict", "package_version()", "self.model.model_id",
+    "chosen.encoder.runtime", "one.runtime", "one.why",
 }  # fmt: skip
 
 

@@ -58,6 +58,19 @@ def test_a_stalled_loop_is_not_live(served: tuple[Health, Clock, HealthServer]) 
     assert get(server, "/livez")[0] == 200
 
 
+def test_a_long_start_is_no_stall(served: tuple[Health, Clock, HealthServer]) -> None:
+    """An engine that is built for minutes does not fail /livez; one that never comes does. Break: ignore `most_s`."""
+    health, clock, server = served
+    with health.busy("encode", 900):
+        clock.now = 899
+        assert get(server, "/livez")[0] == 200
+        clock.now = 901
+        assert get(server, "/livez") == (503, "encode stalled\n")
+    assert get(server, "/livez")[0] == 200
+    clock.now = 962
+    assert get(server, "/livez") == (503, "encode stalled\n")
+
+
 def test_ready_when_nothing_speaks_against_it(served: tuple[Health, Clock, HealthServer]) -> None:
     """/readyz names what is missing, and /metrics says the same. Break: answer 200 always."""
     health, _, server = served

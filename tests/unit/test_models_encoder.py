@@ -15,7 +15,6 @@ import pytest
 import skimage
 from PIL import Image
 
-import models.encoder
 from models import golden
 from models.background import Background
 from models.calibration import Calibration
@@ -252,29 +251,3 @@ def test_torch_failure_is_named(oracle: Encoder, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(oracle, "_network", fail)
     with pytest.raises(EncoderBroken, match="out of memory"):
         oracle.encode(golden.pictures())
-
-
-@pytest.mark.parametrize(
-    ("installed", "expected"),
-    [
-        ({"openvino", "torch", "torchvision", "safetensors", "torch_tensorrt"}, "openvino"),
-        ({"torch", "torchvision", "safetensors"}, "torch"),
-    ],
-)
-def test_auto_takes_the_first_available(monkeypatch: pytest.MonkeyPatch, installed: set[str], expected: str) -> None:
-    """`auto` never picks what is not there or not released. Break: `released=True` for tensorrt."""
-    monkeypatch.setattr(models.encoder, "find_spec", lambda name: name if name in installed else None)
-    assert models.encoder._first_available() == expected
-
-
-def test_nothing_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a runtime the message names the setting and the fix. Break: return "openvino" anyway."""
-    monkeypatch.setattr(models.encoder, "find_spec", lambda _: None)
-    with pytest.raises(SettingError, match=r"model\.runtime.*pip install"):
-        load_encoder()
-
-
-def test_tensorrt_is_not_released() -> None:
-    """Asking for tensorrt is refused with what to set instead. Break: fall back silently."""
-    with pytest.raises(SettingError, match=r"later release; set model\.runtime"):
-        load_encoder("tensorrt")
