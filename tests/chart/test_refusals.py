@@ -30,6 +30,7 @@ from tests.support.helm import CHART, RELEASE, helm, refusal, render
             ["encode.gpu.count is 2", "torch", "tensorrt"],
         ),
         ({"config": {"model": {"runtime": "tensorrt"}}}, ["tensorrt", "encode.gpu.count", "gpu.count to 1"]),
+        ({"config": {"model": {"runtime": "torch-cuda"}}}, ["torch-cuda", "encode.gpu.count", "gpu.count to 1"]),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, Any], words: list[str]) -> None:

@@ -78,10 +78,10 @@ and the fix. */ -}}
 {{- $runtime := .Values.config.model.runtime | default "auto" -}}
 {{- $count := int .Values.encode.gpu.count -}}
 {{- if and $count (has $runtime (list "openvino" "torch")) -}}
-{{- fail (printf "encode.gpu.count is %d and config.model.runtime is %s, which computes on the CPU: set model.runtime to tensorrt, or gpu.count to 0" $count $runtime) -}}
+{{- fail (printf "encode.gpu.count is %d and config.model.runtime is %s, which computes on the CPU: set model.runtime to tensorrt or torch-cuda, or gpu.count to 0" $count $runtime) -}}
 {{- end -}}
-{{- if and (not $count) (eq $runtime "tensorrt") -}}
-{{- fail "config.model.runtime is tensorrt and encode.gpu.count is 0: set gpu.count to 1, or model.runtime to auto" -}}
+{{- if and (not $count) (has $runtime (list "tensorrt" "torch-cuda")) -}}
+{{- fail (printf "config.model.runtime is %s and encode.gpu.count is 0: set gpu.count to 1, or model.runtime to auto" $runtime) -}}
 {{- end -}}
 {{- end -}}
 
