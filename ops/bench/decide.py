@@ -48,11 +48,11 @@ def _at(rig: Rig, photos: Sequence[bytes], count: int, size: int) -> list[Figure
         index.wait_ready()
         deployment.end(index)
         made = _fingerprints(deployment, count, ground.copies, ground.own, like(ground.rows[:2_000], count, seed=1))
-        publish(deployment, deployment.settings.topics.fingerprints, made, [one.tenant for one in made])
         with Arrivals(deployment.settings) as arrivals:
             worker = deployment.start("decide")
             worker.wait_ready()
-            meter = Meter({"dejaview": deployment.pids, **rig.servers})
+            meter = Meter({"dejaview": deployment.pids})
+            publish(deployment, deployment.settings.topics.fingerprints, made, [one.tenant for one in made])
             arrived = sorted(arrivals.wait([one.upload_id for one in made]))
             _, cpu = meter.read()
             resident_mb = resident_bytes(worker.process.pid) / 1e6

@@ -24,6 +24,8 @@ PARTITIONS = 12
 class MemoryConsumer:
     """One partition of uploads: these photos, over and over, `count` in all."""
 
+    revived = 0
+
     def __init__(self, photos: Sequence[bytes], count: int) -> None:
         self._photos = photos
         self._count = count

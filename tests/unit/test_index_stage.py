@@ -38,6 +38,8 @@ def ledger(count: int) -> list[Record]:
 class ScriptedConsumer:
     """Stands for `GroupConsumer` over one partition of a fixed log."""
 
+    revived = 0
+
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
         self._position: int | None = None
