@@ -13,7 +13,8 @@ SMALL = ["--uploads", "64", "--fingerprints", "400", "--rows", "800", "--seconds
 
 
 @pytest.mark.timeout(600)
-def test_bench_measures_every_part(kafka: object, milvus_uri: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("kafka", "milvus_uri")
+def test_bench_measures_every_part(tmp_path: Path) -> None:
     """Its servers are its own; the fixtures only say whether this machine can have them."""
     files = {name: tmp_path / f"report.{name}" for name in ("json", "markdown", "html")}
     options = [part for name, file in files.items() for part in (f"--{name}", str(file))]
