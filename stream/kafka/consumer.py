@@ -87,9 +87,7 @@ class GroupConsumer:
         # The second call may have given up, or got back, the partition of the first one's record.
         kept = [m for m in first if self._owned.get(m.partition() or 0) == owned.get(m.partition() or 0)] + rest
         records = [record_of(message) for message in kept if self._is_record(message)]
-        self._reading.handed_out(records)
-        if not first:
-            self._reading.nothing_came()
+        self._reading.polled(records, nothing_came=not first)
         self._reading.revive(self._consumer)
         return records
 
@@ -217,7 +215,7 @@ class GroupConsumer:
 
     def _is_record(self, message: Message) -> bool:
         error, partition = message.error(), message.partition() or 0
-        if partition in self._owned and not self._reading.is_sought(partition):
+        if partition in self._owned and not self._reading.counts(self._consumer, partition):
             return False
         if error is None:
             return partition in self._owned

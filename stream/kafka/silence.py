@@ -9,19 +9,40 @@ from dataclasses import dataclass
 SILENT_S = 20.0
 # Between two looks at a partition that is behind.
 CONFIRMED_S = 5.0
-# What a partition that is behind waits for its fetch at most; then it is in the local queue.
-FETCHED_S = 1.0
 # Looks are requests; many partitions may be idle at once.
 LOOK_EVERY_S = 0.5
+# After a look that failed: the broker may be away, and each try may take its whole time limit.
+FAILED_WAIT_S = 10.0
+# A partition that was taken anew in vain is left alone for twice as long, so many times: it may have gigabytes of
+# aborted records to pass, which bring neither a record nor an end.
+DOUBLED_MAX = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is known when a partition's end is asked for.
+
+    Attributes:
+        behind: its end lies behind where it is read.
+        end: its end.
+        nothing_came: the last poll brought nothing, so that the local queue is empty.
+        fetched: how far each partition has been fetched, by the last answer to a fetch.
+    """
+
+    behind: bool
+    end: int
+    nothing_came: bool
+    fetched: Mapping[int, int]
 
 
 @dataclass(slots=True)
 class _Watched:
     heard_s: float
     looked_s: float
-    # Since when it was seen behind, and how far all partitions had been fetched then.
-    behind_s: float | None = None
-    fetched: Mapping[int, int] | None = None
+    # The first look that found it behind, the last one, and how many in a row say that it is not fetched.
+    first: Look | None = None
+    last: Look | None = None
+    confirmed: int = 0
 
 
 class Silence:
@@ -30,8 +51,8 @@ class Silence:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._watched: dict[int, _Watched] = {}
+        self._in_vain: dict[int, int] = {}
         self._look_at_s = 0.0
-        self._emptied_s = 0.0
 
     def watch(self, partitions: Iterable[int]) -> None:
         """They are read from now on."""
@@ -45,13 +66,20 @@ class Silence:
             self._watched.pop(partition, None)
 
     def heard(self, partition: int) -> None:
+        """A record, or an end."""
+        self._in_vain.pop(partition, None)
+        self.begins(partition)
+
+    def begins(self, partition: int) -> None:
+        """It is read from another place."""
         if partition in self._watched:
             now = self._clock()
             self._watched[partition] = _Watched(now, now)
 
-    def emptied(self) -> None:
-        """The local queue is empty."""
-        self._emptied_s = self._clock()
+    def revived(self, partition: int) -> None:
+        """It was taken anew; whether that helped is seen when it is heard."""
+        self._in_vain[partition] = min(DOUBLED_MAX, self._in_vain.get(partition, 0) + 1)
+        self.begins(partition)
 
     def due(self) -> int | None:
         """The partition whose end should be asked for now, if any: one that was behind before any other, then the one
@@ -61,38 +89,43 @@ class Silence:
         if now < self._look_at_s:
             return None
         ready = [
-            (watched.behind_s is None, watched.looked_s, partition)
+            (watched.first is None, watched.looked_s, partition)
             for partition, watched in self._watched.items()
-            if now - watched.looked_s >= (SILENT_S if watched.behind_s is None else CONFIRMED_S)
+            if now - watched.looked_s >= (self._patience_s(partition) if watched.first is None else CONFIRMED_S)
         ]
         if not ready:
             return None
         self._look_at_s = now + LOOK_EVERY_S
-        return min(ready)[2]
+        partition = min(ready)[2]
+        self._watched[partition].looked_s = now
+        return partition
 
-    def stalled(self, partition: int, *, behind: bool, fetched: Mapping[int, int], places: Mapping[int, int]) -> bool:
-        """Whether a partition stands still, after a look at its end.
+    def failed(self) -> None:
+        """The last look brought no answer."""
+        self._look_at_s = self._clock() + FAILED_WAIT_S
 
-        It is behind at two looks, and what was fetched before the first of them has left the local queue since: a
-        partition may also be silent because others' records stand before its own.
+    def stalled(self, partition: int, look: Look) -> bool:
+        """Whether a partition stands still: it is behind at three looks in a row, and at the last two is not fetched.
 
-        Args:
-            partition: one that was `due`.
-            behind: whether its end lies behind where it is read.
-            fetched: how far each partition has been fetched.
-            places: where each partition is read on.
+        It is not fetched when the local queue is empty, or when an answer has brought others forward and not it. While
+        the queue is full nobody is fetched, and a partition may be silent because others' records stand before its own.
         """
-        watched, now = self._watched[partition], self._clock()
-        watched.looked_s = now
-        if not behind:
-            watched.behind_s = watched.fetched = None
+        watched = self._watched[partition]
+        first, last = watched.first, watched.last
+        if not look.behind:
+            watched.first, watched.last, watched.confirmed = None, None, 0
             return False
-        if watched.behind_s is None or watched.fetched is None:
-            watched.behind_s, watched.fetched = now, fetched
+        watched.first, watched.last = first or look, look
+        if first is None or last is None:
             return False
-        newer = any(places.get(p, 0) > end for p, end in watched.fetched.items() if p != partition)
-        return newer or self._emptied_s > watched.behind_s + FETCHED_S
+        others = any(end > last.fetched.get(p, end) for p, end in look.fetched.items() if p != partition)
+        left_out = others and look.fetched.get(partition, 0) < first.end
+        watched.confirmed = watched.confirmed + 1 if look.nothing_came or left_out else 0
+        return watched.confirmed > 1
 
     def silent_s(self, partition: int) -> float:
         """Seconds since it was heard."""
         return self._clock() - self._watched[partition].heard_s
+
+    def _patience_s(self, partition: int) -> float:
+        return SILENT_S * float(1 << self._in_vain.get(partition, 0))
