@@ -1,6 +1,7 @@
-"""`python -m charts.generate`: writes the chart's `values.schema.json` and the table of values in its README.
+"""`python -m charts.generate`: writes what is read off other files: the chart's `values.schema.json`, the table of
+values in its README and the table of metrics in `docs/metrics.md`.
 
-`tests/chart/test_values.py` fails when either differs from what this would write.
+`tests/chart/test_values.py` and `tests/unit/test_metrics.py` fail when one differs from what this would write.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from charts import metrics
 from charts.schema import values_schema
 
 CHART = Path(__file__).parent / "dejaview"
+METRICS_PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 STAGES = ("encode", "decide", "index")
 _BEGIN, _END = "<!-- values -->", "<!-- /values -->"
 _LINE = re.compile(r"^(?P<indent> *)(?P<name>[A-Za-z0-9_]+):(?: (?P<default>.+))?$")
@@ -68,16 +71,25 @@ def table(values: list[Value]) -> str:
 
 def readme(text: str, values: list[Value]) -> str:
     """The README with its table written anew."""
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not (begin and end):
-        raise ValueError(f"README.md has lost {_BEGIN} or {_END}")
-    return f"{before}{_BEGIN}\n{table(values)}\n{_END}{after}"
+    return _between(text, _BEGIN, _END, table(values))
+
+
+def metrics_page(text: str) -> str:
+    """`docs/metrics.md` with its table written anew."""
+    return _between(text, metrics.BEGIN, metrics.END, metrics.table())
 
 
 def schema_text() -> str:
     """`values.schema.json`."""
     return json.dumps(values_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _between(text: str, begin_mark: str, end_mark: str, new: str) -> str:
+    before, begin, rest = text.partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
+    if not (begin and end):
+        raise ValueError(f"the page has lost {begin_mark} or {end_mark}")
+    return f"{before}{begin_mark}\n{new}\n{end_mark}{after}"
 
 
 def _row(name: str, defaults: list[str], meaning: str) -> str:
@@ -86,11 +98,12 @@ def _row(name: str, defaults: list[str], meaning: str) -> str:
 
 
 def main() -> None:
-    """Write both."""
+    """Write them."""
     values = list(documented((CHART / "values.yaml").read_text()))
     (CHART / "values.schema.json").write_text(schema_text())
     page = CHART / "README.md"
     page.write_text(readme(page.read_text(), values))
+    METRICS_PAGE.write_text(metrics_page(METRICS_PAGE.read_text()))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from stream.ledger import remember
 from stream.lookup import Lookup
 from stream.metrics import Metrics
 from stream.neighbours.protocol import Index
+from stream.observe import observe
 from stream.ownership import Ownership, Pause
 
 log = logging.getLogger("dejaview.decide")
@@ -145,7 +146,9 @@ class DecideStage:
         by_partition: dict[int, list[Work]] = defaultdict(list)
         for work in works:
             by_partition[work.partition].append(work)
-        self._metrics.oldest.labels(STAGE).set(min(w.record.upload_timestamp_ms for w in works) / 1000)
+        for partition, own in by_partition.items():
+            self._ownership[partition].judged_to_ms = min(w.record.upload_timestamp_ms for w in own)
+        self._report_lag()
         pins = {partition: self._view.pin(partition) for partition in by_partition}
         with self._metrics.timed(STAGE, "search"):
             knowledge = self._lookup.read(works, pins)
@@ -160,7 +163,10 @@ class DecideStage:
         for partition, offset in offsets.items():
             self._ownership[partition].committed = offset
             self._ownership[partition].foreign_since_s = None
-        self._observe(outcomes)
+            # A reference may have been fetched for minutes: the latest upload, not the last.
+            newest_ms = max(w.record.upload_timestamp_ms for w in by_partition[partition])
+            self._ownership[partition].judged_to_ms = newest_ms
+        observe(self._metrics, outcomes)
 
     def _works(self, records: Sequence[Record]) -> list[Work]:
         """Parse; a partition is cut before a fingerprint of another model, and waits there."""
@@ -249,23 +255,10 @@ class DecideStage:
             raise BrokerUnavailable("no producer")
         return self._committer
 
-    def _observe(self, outcomes: Sequence[Outcome]) -> None:
-        metrics = self._metrics
-        now_ms = time.time() * 1000
-        metrics.events.labels(STAGE).inc(len(outcomes))
-        metrics.batch.labels(STAGE).observe(len(outcomes))
-        for outcome in outcomes:
-            entry = outcome.entry
-            if entry is None:
-                metrics.dropped.inc()
-                continue
-            metrics.latency.observe(max(0.0, now_ms - entry.upload_timestamp_ms) / 1000)
-            if entry.dead_letter is not None:
-                metrics.dead_letters.labels(entry.dead_letter.reason).inc()
-            if entry.verdict is not None:
-                metrics.verdicts.labels(entry.verdict.verdict).inc()
-                metrics.repeats.inc(entry.verdict.repeat)
-        metrics.oldest.labels(STAGE).set(0)
+    def _report_lag(self) -> None:
+        behind = [o for o in self._ownership.all if self._consumer.lag(o.number, o.committed) > 0]
+        self._metrics.lag.labels(STAGE).set(self._lag())
+        self._metrics.oldest.labels(STAGE).set(min((o.judged_to_ms for o in behind), default=0) / 1000)
 
     def _report(self) -> None:
         owned = list(self._ownership.all)
@@ -275,11 +268,12 @@ class DecideStage:
             self._consumer.ask_ends(o.number for o in paused)
         self._metrics.paused.labels(STAGE).set(len(paused))
         self._metrics.revived.labels(STAGE).set(self._consumer.revived)
-        self._metrics.lag.labels(STAGE).set(self._lag())
-        self._metrics.window_rows.set(sum(len(o.judge.window) for o in owned))
+        self._report_lag()
+        rows = [len(o.judge.window) for o in owned]
+        self._metrics.window_rows.set(sum(rows))
+        self._metrics.window_fill.set(max(rows, default=0) / self._settings.decide.window_rows_max)
         self._metrics.memory_entries.set(sum(len(o.judge.memory) for o in owned))
         if not owned:
-            self._metrics.oldest.labels(STAGE).set(0)
             self._health.unready(f"{STAGE} partitions", "none assigned yet")
         elif paused:
             reasons = ", ".join(f"{o.number} ({' and '.join(sorted(o.paused))})" for o in paused)

@@ -146,8 +146,7 @@ class EncodeStage:
     def _pause_when_full(self, consumer: GroupConsumer, *, full: bool) -> None:
         if full != self._full:
             self._full = full
-            tell = consumer.pause if full else consumer.resume
-            tell(list(self._offsets))
+            (consumer.pause if full else consumer.resume)(list(self._offsets))
 
     def _open(self, consumer: GroupConsumer) -> None:
         for partition in sorted(self._unopened):
@@ -211,6 +210,7 @@ class EncodeStage:
                 self._in_flight_bytes -= item.charged_bytes - held
                 item.charged_bytes = held
                 self._batcher.add(item, item.byte_count, time.monotonic())
+                self._metrics.observe_steps(STAGE, item.timings_s)
 
     def _owns(self, item: Prepared) -> bool:
         return self._in_flight.get((item.record.partition, item.record.offset)) is item

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from schemas.events import Reason, VerdictKind
 
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10, 30, 60, 300)
 _STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# Fine around 0, where a verdict turns: the share near it says what a moved threshold would do.
+_MARGIN = (-0.5, -0.3, -0.2, -0.15, -0.1, -0.05, -0.025, 0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+# Their counters of failed calls exist from the start: `increase` does not see a first failure that brings its series.
+_STAGES = ("encode", "decide", "index")
 
 
 class Metrics:
@@ -20,6 +24,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
+        # CPU, memory, open files and start time of this process; decoder processes are not in it.
+        ProcessCollector(registry=self.registry)
         self.events = Counter("dejaview_events", "Records read, by stage.", ["stage"], registry=self.registry)
         self.verdicts = Counter(
             "dejaview_verdicts", "Verdicts published, repeats included.", ["verdict"], registry=self.registry
@@ -39,6 +45,12 @@ class Metrics:
             buckets=_LATENCY_S,
             registry=self.registry,
         )
+        self.margin = Histogram(
+            "dejaview_verdict_margin",
+            "Score less the duplicate threshold of new verdicts that had a candidate: from 0 on duplicates.",
+            buckets=_MARGIN,
+            registry=self.registry,
+        )
         self.step = Histogram(
             "dejaview_step_seconds", "Time of a step.", ["stage", "step"], buckets=_STEP_S, registry=self.registry
         )
@@ -47,7 +59,8 @@ class Metrics:
         )
         self.oldest = Gauge(
             "dejaview_oldest_unjudged_upload_timestamp_seconds",
-            "Kafka timestamp of the oldest upload in a stage's hands (0: none). Its age is time() less this.",
+            "Kafka timestamp of the oldest upload that waits in or before a stage, as far as it knows (0: none). "
+            "time() less this is the stage's lag in seconds.",
             ["stage"],
             registry=self.registry,
         )
@@ -60,6 +73,11 @@ class Metrics:
         self.window_rows = Gauge(
             "dejaview_window_rows", "Rows in the windows of all owned partitions.", registry=self.registry
         )
+        self.window_fill = Gauge(
+            "dejaview_window_fill_ratio",
+            "Fullest window of an owned partition: its rows / decide.window_rows_max. From 1 on DECIDE waits there.",
+            registry=self.registry,
+        )
         self.memory_entries = Gauge(
             "dejaview_memory_entries", "Ledger entries remembered against repeats.", registry=self.registry
         )
@@ -68,6 +86,12 @@ class Metrics:
         )
         self.lag = Gauge(
             "dejaview_consumer_lag_records", "Records behind the end of the topic.", ["stage"], registry=self.registry
+        )
+        self.retention = Gauge(
+            "dejaview_topic_retention_seconds",
+            "retention.ms of the topic that a stage reads (+Inf: for ever; no series: DESCRIBE_CONFIGS is missing).",
+            ["stage"],
+            registry=self.registry,
         )
         self.revived = Gauge(
             "dejaview_revived_partitions",
@@ -85,6 +109,9 @@ class Metrics:
             "dejaview_aborted_batches", "Batches thrown away and judged again.", ["cause"], registry=self.registry
         )
         self.indexed = Counter("dejaview_indexed_rows", "Rows inserted into the index.", registry=self.registry)
+        self.index_rows = Gauge(
+            "dejaview_index_rows", "Rows in the index, counted every five minutes by INDEX.", registry=self.registry
+        )
         self.decoder_restarts = Gauge(
             "dejaview_decoder_restarts", "Decoder processes replaced.", registry=self.registry
         )
@@ -104,6 +131,9 @@ class Metrics:
             ["runtime", "why"],
             registry=self.registry,
         )
+        for stage in _STAGES:
+            self.index_errors.labels(stage)
+            self.broker_errors.labels(stage)
         for reason in Reason:
             self.dead_letters.labels(reason)
         for verdict in VerdictKind:
@@ -117,3 +147,8 @@ class Metrics:
             yield
         finally:
             self.step.labels(stage, step).observe(time.perf_counter() - begun)
+
+    def observe_steps(self, stage: str, seconds: Mapping[str, float]) -> None:
+        """Observe steps that were timed elsewhere, by name."""
+        for step, taken_s in seconds.items():
+            self.step.labels(stage, step).observe(taken_s)

@@ -46,6 +46,8 @@ class Owned:
     restore: Restore | None = None
     committed: int = 0
     ledger_end: int = 0
+    # What is not judged was uploaded after this, as far as is known; at first, when the partition was taken over.
+    judged_to_ms: float = field(default_factory=lambda: time.time() * 1000)
     retry_at_s: float = 0.0
     foreign_since_s: float | None = None
 

@@ -39,6 +39,7 @@ from stream.neighbours.protocol import Index
 from stream.ownership import Ownership
 from stream.prepare import Preparer
 from stream.runtime import open_encoder
+from stream.survey import survey
 from stream.topics import check_topics
 
 log = logging.getLogger("dejaview")
@@ -82,6 +83,7 @@ class Service:
         self.model = load_model(settings.model.weights)
         self.stop = Event()
         self.failure: BaseException | None = None
+        self._embedded = embedded
         self._admin = Admin(settings, embedded=embedded)
         self._topics = self._describe_topics()
         self._index = open_index(settings.index, self.model.model_id) if self._needs_index else None
@@ -113,6 +115,9 @@ class Service:
             self._threads.append(thread)
         # A daemon: a broker that hangs must hold up neither a signal nor the end.
         threading.Thread(target=self._watch_topics, name="topics", daemon=True).start()
+        if not self._embedded:
+            told = (self.metrics, self.settings.topics, self.stages, self._admin, self._index, self.stop)
+            threading.Thread(target=survey, args=told, name="survey", daemon=True).start()
         return self._server.port
 
     def wait(self) -> None:
@@ -235,6 +240,7 @@ class Service:
                 self._index.prepare()
             except TransientError as error:
                 self.health.unready(f"{stage} start", str(error))
+                self.metrics.index_errors.labels(stage).inc()
                 log.warning("%s waits for the index: %s", stage, error)
                 backoff.failed()
             else:

@@ -53,7 +53,7 @@ LABELS: dict[str, set[str] | None] = {
 # What may stand between the brackets of `.labels(…)`.
 ARGUMENTS = {
     "STAGE", "stage", "step", "reason", "verdict", "'encode'", "'none'", "type(error).__name__",
-    "entry.dead_letter.reason", "entry.verdict.verdict", "package_version()", "self.model.model_id",
+    "entry.dead_letter.reason", "verdict.verdict", "package_version()", "self.model.model_id",
     "chosen.encoder.runtime", "one.runtime", "one.why",
 }  # fmt: skip
 

@@ -1,0 +1,36 @@
+"""What DECIDE tells `Metrics` of a batch that is committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from schemas.events import Verdict
+from stream.judge import Outcome
+from stream.metrics import Metrics
+
+STAGE = "decide"
+
+
+def observe(metrics: Metrics, outcomes: Sequence[Outcome]) -> None:
+    """Count a committed batch's answers."""
+    now_ms = time.time() * 1000
+    metrics.events.labels(STAGE).inc(len(outcomes))
+    metrics.batch.labels(STAGE).observe(len(outcomes))
+    for outcome in outcomes:
+        entry = outcome.entry
+        if entry is None:
+            metrics.dropped.inc()
+            continue
+        metrics.latency.observe(max(0.0, now_ms - entry.upload_timestamp_ms) / 1000)
+        if entry.dead_letter is not None:
+            metrics.dead_letters.labels(entry.dead_letter.reason).inc()
+        if entry.verdict is not None:
+            _verdict(metrics, entry.verdict)
+
+
+def _verdict(metrics: Metrics, verdict: Verdict) -> None:
+    metrics.verdicts.labels(verdict.verdict).inc()
+    metrics.repeats.inc(verdict.repeat)
+    if verdict.margin is not None and not verdict.repeat:
+        metrics.margin.observe(verdict.margin)
