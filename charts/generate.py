@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from charts import metrics
+from charts import levels, metrics
 from charts.schema import values_schema
 
 CHART = Path(__file__).parent / "dejaview"
@@ -103,6 +103,7 @@ def main() -> None:
     (CHART / "values.schema.json").write_text(schema_text())
     page = CHART / "README.md"
     page.write_text(readme(page.read_text(), values))
+    (CHART / "files" / "rules" / "levels.yaml").write_text(levels.rules_text())
     METRICS_PAGE.write_text(metrics_page(METRICS_PAGE.read_text()))
 
 
