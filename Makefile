@@ -35,6 +35,7 @@ demo: $(VENV)/.stamp ## run the main job on pictures and show what it found
 test: $(DEV)/.stamp ## all tests; Kafka and Milvus are fetched and started by themselves
 	$(PY) -m ops.local.prepare || test -z "$$CI"
 	$(PY) -m tests.support.helm || test -z "$$CI"
+	$(PY) -m tests.support.prometheus || test -z "$$CI"
 	$(PY) -m pytest -m "not fault and not gpu and not apiserver"
 
 test-fast: $(DEV)/.stamp ## the tests that need no server

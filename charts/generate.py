@@ -1,7 +1,7 @@
 """`python -m charts.generate`: writes what is read off other files: the chart's `values.schema.json`, the table of
-values in its README and the table of metrics in `docs/metrics.md`.
+values in its README, service levels, dashboards and the table of metrics in `docs/metrics.md`.
 
-`tests/chart/test_values.py` and `tests/unit/test_metrics.py` fail when one differs from what this would write.
+Tests in `tests/chart`, `tests/monitoring` and `tests/unit/test_metrics.py` fail when one differs from that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charts import levels, metrics
+from charts.dashboards import dashboard_text, dashboards
 from charts.schema import values_schema
 
 CHART = Path(__file__).parent / "dejaview"
@@ -104,6 +105,8 @@ def main() -> None:
     page = CHART / "README.md"
     page.write_text(readme(page.read_text(), values))
     (CHART / "files" / "rules" / "levels.yaml").write_text(levels.rules_text())
+    for name, content in dashboards().items():
+        (CHART / "files" / "dashboards" / f"{name}.json").write_text(dashboard_text(content))
     METRICS_PAGE.write_text(metrics_page(METRICS_PAGE.read_text()))
 
 
