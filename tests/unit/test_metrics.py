@@ -45,12 +45,12 @@ def test_verdicts_are_counted_with_their_margins() -> None:
     Breaks, each tried: observe repeats, too; observe the score.
     """
     first = random_vector(1)
-    made = [fingerprint(0, first), fingerprint(1, at_similarity(first, 0.87)), fingerprint(2, first, upload_id="u0")]
-    made[2] = made[2].model_copy(update={"sha256": made[0].sha256})
+    near = at_similarity(first, 0.87)
+    made = [fingerprint(0, first), fingerprint(1, near), fingerprint(2, near, upload_id="u1", content="bytes1")]
     outcomes = Judge(Window(10), Memory(10), rule_of).judge([work(one) for one in made], Knowledge())
     metrics = Metrics(CollectorRegistry())
     observe(metrics, outcomes)
-    assert value(metrics, "dejaview_verdicts_total", verdict="unique") == 2
+    assert value(metrics, "dejaview_verdicts_total", verdict="duplicate") == 2
     assert value(metrics, "dejaview_repeated_verdicts_total") == 1
     assert value(metrics, "dejaview_verdict_margin_count") == 1
     assert [value(metrics, "dejaview_verdict_margin_bucket", le=le) for le in ("0.05", "0.1")] == [0, 1]
