@@ -207,6 +207,7 @@ LEVELS = (
     ),
     Case("DejaviewUploadsNotJudged", "the senders' fault", letters("bad_image", "0+900x110", "0+1000x110"), 100),
     Case("DejaviewUploadsNotJudged", "few", letters("foreign_model", "0+0.05x110", "0+0.1x110"), 100),
+    Case("DejaviewUploadsWait", "for 3 minutes", BAD["DejaviewUploadsWait"], 3),
     Case("DejaviewUploadsWait", "DECIDE", waits("decide", "1x110"), 100, burns(*WINDOWS)),
     Case("DejaviewUploadsWait", "ENCODE", waits("encode", "1x110"), 100, burns(*WINDOWS)),
     *(
