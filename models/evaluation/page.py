@@ -15,7 +15,7 @@ from models.evaluation.metrics import Bin
 from models.evaluation.queries import Task, edited
 from models.evaluation.result import Evaluation
 from models.evaluation.run import Ground, Outcome
-from models.evaluation.table import Table
+from models.evaluation.table import html_table
 from models.evaluation.tables import summary, tables
 from models.photos import thumbnail_url
 
@@ -34,19 +34,10 @@ def html(outcome: Outcome, ground: Ground, edits: dict[str, Edit]) -> str:
         summary="".join(f"<p>{escape(line)}</p>" for line in summary(of)),
         curves=_curves(of),
         reliability=_reliability(of.deployed.reliability),
-        tables="".join(_table(table) for table in tables(of)),
+        tables="".join(html_table(table) for table in tables(of)),
         misses="".join(_misses(outcome, ground, edits)),
         false_pairs="".join(_false_pairs(outcome, ground, edits)),
         command=escape(of.command),
-    )
-
-
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    return (
-        f"<h2>{escape(table.title)}</h2><p class='soft'>{escape(table.note)}</p>"
-        f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +27,13 @@ def markdown(lines: Sequence[str], of: Sequence[Table], command: str) -> str:
         parts.append("\n".join([*head, *rows]))
     parts.append(f"    {command}")
     return "\n\n".join(parts) + "\n"
+
+
+def html_table(table: Table) -> str:
+    """A heading, the note and the table; what scrolls by itself has the class `wide`."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    return (
+        f"<h2>{escape(table.title)}</h2><p class='soft'>{escape(table.note)}</p>"
+        f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from models.model import load_model
+from models.model import Model, load_model
 from ops.bench.cost import Meter, resident_bytes
 from ops.bench.records import TENANTS, fingerprint, publish, tenant_of
 from ops.bench.result import Figure, Part
 from ops.bench.rig import Arrivals, Deployment, Rig
 from ops.bench.search import Filled
-from ops.bench.vectors import ground_of, like
+from ops.bench.vectors import Ground, ground_of, like
 from schemas.events import Fingerprint
 from stream.config import DecideSettings
 
@@ -20,6 +18,8 @@ COPIES_MAX = 1_000
 BARE_S = 5.0
 # The first batches meet cold caches.
 SKIPPED_SHARE = 0.1
+# What new pictures are drawn like.
+LIKE_ROWS = 2_000
 NOTE = (
     f"Half of the fingerprints are edited copies of rows, half resemble nothing; {TENANTS} tenants; INDEX has run and "
     "stands still. Beside it: `Index.search` with the same client, batches and threads, and nothing else."
@@ -47,7 +47,7 @@ def _at(rig: Rig, photos: Sequence[bytes], count: int, size: int) -> list[Figure
         index = deployment.start("index")
         index.wait_ready()
         deployment.end(index)
-        made = _fingerprints(deployment, count, ground.copies, ground.own, like(ground.rows[:2_000], count, seed=1))
+        made = _fingerprints(deployment, model, count, ground)
         with Arrivals(deployment.settings) as arrivals:
             worker = deployment.start("decide")
             worker.wait_ready()
@@ -67,15 +67,12 @@ def _at(rig: Rig, photos: Sequence[bytes], count: int, size: int) -> list[Figure
     ]
 
 
-def _fingerprints(
-    deployment: Deployment, count: int, copies: np.ndarray, own: np.ndarray, new: np.ndarray
-) -> list[Fingerprint]:
+def _fingerprints(deployment: Deployment, model: Model, count: int, ground: Ground) -> list[Fingerprint]:
     """Copies and new pictures in turn; a copy is its original's tenant's."""
-    model = load_model()
+    new = like(ground.rows[:LIKE_ROWS], count, seed=1)
     made = []
     for number in range(count):
-        place = number // 2 % len(copies)
-        vector, tenant = (copies[place], int(own[place])) if number % 2 else (new[number], number // 2)
-        one = fingerprint(number, f"upload-{number}", vector, deployment, model)
-        made.append(one.model_copy(update={"tenant": tenant_of(tenant)}))
+        place = number // 2 % len(ground.copies)
+        vector, tenant = (ground.copies[place], int(ground.own[place])) if number % 2 else (new[number], number // 2)
+        made.append(fingerprint(number, f"upload-{number}", tenant_of(tenant), vector, deployment, model))
     return made

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from models.model import load_model
 from ops.bench.cost import Meter, resident_bytes
-from ops.bench.records import fingerprint, ledger_entry, publish
+from ops.bench.records import fingerprint, ledger_entry, publish, tenant_of
 from ops.bench.result import Figure, Line, Part, Plot
 from ops.bench.rig import Deployment, Rig, pid_of, until
 from ops.bench.search import Filled
@@ -57,7 +57,9 @@ def measure(rig: Rig, photos: Sequence[bytes], count: int, sizes: Sequence[int])
 def _stage(rig: Rig, photos: Sequence[bytes], count: int, bare: float) -> list[Figure]:
     model, vectors = load_model(), like(ground_of(photos, 1, len(photos)).rows, count, seed=2)
     with Deployment(rig) as deployment:
-        made = [fingerprint(n, f"upload-{n}", vector, deployment, model) for n, vector in enumerate(vectors)]
+        made = [
+            fingerprint(n, f"upload-{n}", tenant_of(n), vector, deployment, model) for n, vector in enumerate(vectors)
+        ]
         entries = [ledger_entry(one) for one in made]
         worker = deployment.start("index")
         worker.wait_ready()

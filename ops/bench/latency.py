@@ -13,12 +13,12 @@ import numpy as np
 
 from ops.bench.bare import Bare, bare_loop
 from ops.bench.cost import Meter, resident_bytes
+from ops.bench.records import TENANTS, tenant_of
 from ops.bench.result import Figure, Line, Part, Plot
 from ops.bench.rig import PARTITIONS, Arrivals, Deployment, Rig, Worker
 from schemas.cloudevents import upload_headers
 from stream.kafka import LogProducer, Outgoing
 
-TENANTS = 4
 WARM_UP = 64
 # Of the highest rate. Above 1 lag grows for as long as it lasts.
 LOADS = (0.25, 0.5, 0.75, 0.9, 1.1)
@@ -106,7 +106,7 @@ class _Run:
             number, when = self._sent, begun + place / rate_per_s
             time.sleep(max(0.0, when - time.time()))
             name = f"photo-{number}"
-            headers = upload_headers(name, f"tenant-{number % TENANTS}", "image/jpeg", "/bench")
+            headers = upload_headers(name, tenant_of(number), "image/jpeg", "/bench")
             data = self._photos[number % len(self._photos)]
             self._producer.produce([Outgoing(topic, data, headers, partition=number % PARTITIONS)])
             self._producer.serve()

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from models.evaluation.table import Table
+from models.evaluation.table import html_table
 from ops.bench.result import Plot, Report
 from stream.errors import SettingError
 
@@ -21,7 +21,7 @@ def html(report: Report) -> str:
         SettingError: matplotlib, which draws, is not installed.
     """
     parts = "".join(
-        f"{_table(part.table)}<div class='plots'>{''.join(f'<div>{svg(plot)}</div>' for plot in part.plots)}</div>"
+        f"{html_table(part.table)}<div class='plots'>{''.join(f'<div>{svg(plot)}</div>' for plot in part.plots)}</div>"
         for part in report.parts
     )
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
@@ -50,12 +50,3 @@ def svg(plot: Plot) -> str:
     figure.savefig(out, format="svg")
     drawn = out.getvalue()
     return drawn[drawn.index("<svg") :]
-
-
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    return (
-        f"<h2>{escape(table.title)}</h2><p>{escape(table.note)}</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    )

@@ -18,7 +18,8 @@ from schemas.events import (
     VerdictKind,
     encode_embedding,
 )
-from stream.kafka import LogProducer, Outgoing
+from stream.index import rows_of
+from stream.kafka import LogProducer, Outgoing, Record
 from stream.neighbours.protocol import Row
 from stream.tenants import partition_of, row_id
 
@@ -32,12 +33,14 @@ def tenant_of(number: int) -> str:
     return f"tenant-{number % TENANTS}"
 
 
-def fingerprint(number: int, name: str, vector: Vector, deployment: Deployment, model: Model) -> Fingerprint:
+def fingerprint(
+    number: int, name: str, tenant: str, vector: Vector, deployment: Deployment, model: Model
+) -> Fingerprint:
     """As ENCODE writes it, of the upload at this place of the uploads topic."""
     return Fingerprint(
         source=SourcePosition(topic_id="bench", partition=number % PARTITIONS, offset=number // PARTITIONS),
         source_topic=deployment.settings.topics.uploads, upload_timestamp_ms=0,
-        tenant=tenant_of(number), upload_id=name, sha256=_sha256(name), pdq=_sha256(f"pdq {name}"), pdq_quality=100,
+        tenant=tenant, upload_id=name, sha256=_sha256(name), pdq=_sha256(f"pdq {name}"), pdq_quality=100,
         embedding=encode_embedding(vector), bias=float(model.background.bias(vector[None])[0]), model_id=model.model_id,
         format="JPEG", width=640, height=480, byte_count=100_000, runtime=RUNTIME, timings_s={"decode": 0.004},
     )  # fmt: skip
@@ -67,14 +70,11 @@ def ledger_entry(of: Fingerprint) -> LedgerEntry:
 
 def row_of(number: int, vector: Vector, deployment: Deployment, model: Model) -> Row:
     """As INDEX inserts it."""
-    made = fingerprint(number, f"row-{number}", vector, deployment, model)
-    entry = ledger_entry(made).model_copy(update={"representative": None})
-    return Row(
-        row_id=row_id(made.tenant, made.sha256), tenant=made.tenant, upload_id=made.upload_id, sha256=made.sha256,
-        pdq=made.pdq, pdq_quality=made.pdq_quality, bias=made.bias, verdict=VerdictKind.UNIQUE,
-        ledger_partition=partition_of(made.tenant.encode(), PARTITIONS), ledger_offset=number,
-        entry=entry.model_dump_json(exclude_none=True), embedding=vector,
-    )  # fmt: skip
+    made = ledger_entry(fingerprint(number, f"row-{number}", tenant_of(number), vector, deployment, model))
+    partition = partition_of(tenant_of(number).encode(), PARTITIONS)
+    value = made.model_dump_json(exclude_none=True).encode()
+    (row,) = rows_of([Record(deployment.settings.topics.ledger, partition, number, 0, [], value)])
+    return row
 
 
 def in_pieces(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.evaluation.table import markdown
-from ops.cli.display import show_table
+from ops.cli.display import command_line, say, show_table
 from stream.errors import SettingError
 
 if TYPE_CHECKING:
@@ -66,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError(f"the benchmark needs the extra `bench` ({error}): pip install 'dejaview[bench]'") from error
     parts: list[Part] = []
     with tempfile.TemporaryDirectory(prefix="dejaview-bench-") as folder:
-        for part in measure(args, PARTS if args.part == "all" else (args.part,), Path(folder), _say):
+        for part in measure(args, PARTS if args.part == "all" else (args.part,), Path(folder), say):
             parts.append(part)
             show_table(part.table)
-    _write(args, Report(f"dejaview {shlex.join(sys.argv[1:])}", parts))
+    _write(args, Report(command_line(), parts))
     return 0
 
 
@@ -86,10 +84,6 @@ def _write(args: argparse.Namespace, report: Report) -> None:
         )
     if args.html:
         args.html.write_text(html(report), encoding="utf-8")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _positive(text: str) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ops.cli.display import command_line
 from stream.errors import SettingError
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def _pairs(args: argparse.Namespace, wanted: Wanted, weights: Path) -> int:
     print("tenants:\n  thresholds:")
     print(f"    {args.tenant}: {{duplicate: {found.duplicate:.4f}, review: {found.review:.4f}}}")
     if args.out:
-        write_weights(found, pairs, wanted, weights, args.out, _command())
+        write_weights(found, pairs, wanted, weights, args.out, command_line())
         print(f"# model: {{weights: {args.out}}} has them for all tenants, and its confidences")
     return 0
 
@@ -83,16 +82,12 @@ def _background(args: argparse.Namespace, wanted: Wanted, weights: Path) -> int:
     shutil.copytree(weights, args.out)
     try:
         fit_background(args.out, args.photos)
-        manifest = fit_calibration(args.out, args.tune, args.photos, wanted, _command())
+        manifest = fit_calibration(args.out, args.tune, args.photos, wanted, command_line())
     except SettingError:
         shutil.rmtree(args.out)
         raise
     print(f"{args.out} holds {manifest.model_id}: another model id, so a deployment of its own (README: a new model)")
     return 0
-
-
-def _command() -> str:
-    return f"dejaview {shlex.join(sys.argv[1:])}"
 
 
 def _share(text: str) -> float:

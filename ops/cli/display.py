@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -79,3 +81,13 @@ def show_table(table: Table) -> None:
     for row in table.rows:
         drawn.add_row(*row)
     console().print(drawn)
+
+
+def say(line: str) -> None:
+    """Progress, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def command_line() -> str:
+    """How this command was called."""
+    return f"dejaview {shlex.join(sys.argv[1:])}"

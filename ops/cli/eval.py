@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.evaluation.table import Table, markdown
-from ops.cli.display import console, show_table
+from ops.cli.display import command_line, console, say, show_table
 from stream.errors import SettingError
 
 if TYPE_CHECKING:
@@ -109,7 +107,7 @@ def _edited(args: argparse.Namespace, background: Background, methods: Methods) 
     with workshop(methods, completing) as bench:
         outcome = evaluate(
             ground, Model(background, Calibration.load(args.weights)), methods, bench,
-            command=_command(), seed=args.seed, say=_say,
+            command=command_line(), seed=args.seed, say=say,
         )  # fmt: skip
     of = outcome.evaluation
     _tell(args, summary(of), tables(of), of)
@@ -134,13 +132,9 @@ def _published(args: argparse.Namespace, background: Background, methods: Method
     distractors = (photo for photo in read_photos(args.distractors) if not background.holds(photo.sha256))
     with workshop(methods) as bench:
         of = evaluate_published(
-            dataset, distractors, background, methods, bench, command=_command(), seed=args.seed, say=_say
+            dataset, distractors, background, methods, bench, command=command_line(), seed=args.seed, say=say
         )
     _tell(args, summary_of(of), [table_of(of)], of)
-
-
-def _command() -> str:
-    return f"dejaview {shlex.join(sys.argv[1:])}"
 
 
 def _distinct(photos: Iterable[Photo]) -> list[Photo]:
@@ -148,10 +142,6 @@ def _distinct(photos: Iterable[Photo]) -> list[Photo]:
     for photo in photos:
         found.setdefault(photo.sha256, photo)
     return [photo for _, photo in sorted(found.items())]
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _tell(args: argparse.Namespace, lines: Sequence[str], tables: Sequence[Table], of: Evaluation | Published) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
+from ops.cli.display import say
 from stream.errors import SettingError
 
 
@@ -60,13 +60,9 @@ def run(args: argparse.Namespace) -> int:
         resolutions=args.resolutions, workers=args.workers, seed=args.seed,
     )  # fmt: skip
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    result = run_stage(args.photos, args.start, args.out, recipe, _say, device, args.backbone)
+    result = run_stage(args.photos, args.start, args.out, recipe, say, device, args.backbone)
     print(f"{result}\nNext: python -m models.export --from {result} --to models/weights/NAME")
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _resolutions(text: str) -> tuple[tuple[float, int], ...]:

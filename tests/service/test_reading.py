@@ -14,24 +14,10 @@ from ops.local.kafka import KafkaServer
 from stream.config import Settings
 from stream.kafka import Admin, GroupConsumer, LogProducer, Outgoing, silence
 from tests.support.deployment import until
+from tests.support.owner import Owner
 
 PARTITIONS = 24
 TAKEN = 6_000
-
-
-class Anyone:
-    """An owner that opens nothing by itself."""
-
-    def __init__(self) -> None:
-        self.owned: set[int] = set()
-
-    def assigned(self, partitions: Sequence[int]) -> None:
-        self.owned.update(partitions)
-
-    def revoked(self, partitions: Sequence[int]) -> None:
-        self.owned.difference_update(partitions)
-
-    lost = revoked
 
 
 @dataclass
@@ -60,7 +46,7 @@ def member(kafka: KafkaServer, **options: str) -> Member:
     values = {"bootstrap_servers": kafka.bootstrap, "group_prefix": name, "consumer_options": options}
     settings = Settings.model_validate({"kafka": values})
     Admin(settings).create(name, PARTITIONS, 1, {})
-    owner = Anyone()
+    owner = Owner()
     consumer = GroupConsumer(settings, "reading", name, owner)
 
     def all_owned() -> bool:

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import pytest
 
 from stream.config import Settings
 from stream.kafka import EmbeddedBroker, GroupConsumer, LogProducer, LogReader, Outgoing
+from tests.support.owner import Owner
 
 TOPIC = "dejaview.fingerprints"
 PARTITIONS = range(4)
-
-
-class Owner:
-    """Knows what is assigned, and does nothing about it."""
-
-    def __init__(self) -> None:
-        self.owned: set[int] = set()
-
-    def assigned(self, partitions: Sequence[int]) -> None:
-        self.owned.update(partitions)
-
-    def revoked(self, partitions: Sequence[int]) -> None:
-        self.owned.difference_update(partitions)
-
-    lost = revoked
 
 
 def turned(consumer: GroupConsumer, until_s: float, got: dict[int, list[int]]) -> None:
