@@ -22,7 +22,7 @@ from stream.intake.sandbox import DecoderPool
 
 IMAGES = 20_000
 DIFFERENT = 512
-WORKERS = (1, 4)
+WORKERS = (1, 4, 8)
 TIMEOUT_S = 100.0
 
 
@@ -38,8 +38,9 @@ def stage(photos: Sequence[bytes]) -> dict[str, Any]:
     made = _encoder()
     found["runtime"] = made.runtime
     for workers in WORKERS:
-        for name, given in (("", ()), (", decoded before", ready)):
-            found[f"{workers} workers{name}"] = _rate(workers, made, photos, given)
+        with_decoding, without = _rates(workers, made, photos, ready)
+        found[f"{workers} workers"] = with_decoding
+        found[f"{workers} workers, decoded before"] = without
     return found
 
 
@@ -68,18 +69,20 @@ def _pool_rate(photos: Sequence[bytes], decoders: int) -> float:
         pool.close()
 
 
-def _rate(workers: int, made: Encoder, photos: Sequence[bytes], ready: Sequence[Decoded]) -> float:
-    """All cores are decoders, shared by the workers; one works here, several in processes of their own."""
+def _rates(workers: int, made: Encoder, photos: Sequence[bytes], ready: Sequence[Decoded]) -> tuple[float, float]:
+    """With and without decoding. All cores are decoders, shared by the workers; several have a process each."""
     decoders = max(1, len(os.sched_getaffinity(0)) // workers)
     count = IMAGES // workers
     if workers == 1:
-        return stage_rate(settings_for(decoders), made, photos, count, TIMEOUT_S, ready)
+        with_s, without_s = _seconds(made, decoders, photos, count, ready)
+        return count / with_s, count / without_s
     # Spawned: a process that is forked beside CUDA cannot use it.
     context = get_context("spawn")
     together = context.Barrier(workers)
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(together,)) as processes:
         jobs = [processes.submit(_worker, decoders, photos, count, ready) for _ in range(workers)]
-        return count * workers / max(job.result() for job in jobs)
+        with_s, without_s = (max(taken_s) for taken_s in zip(*(job.result() for job in jobs), strict=True))
+        return count * workers / with_s, count * workers / without_s
 
 
 def _begin(together: threading.Barrier) -> None:
@@ -90,12 +93,21 @@ def _begin(together: threading.Barrier) -> None:
 _together: threading.Barrier | None = None
 
 
-def _worker(decoders: int, photos: Sequence[bytes], count: int, ready: Sequence[Decoded]) -> float:
-    """Seconds, begun when all workers are."""
-    made = _encoder()
-    if _together is not None:
-        _together.wait(TIMEOUT_S)
-    return count / stage_rate(settings_for(decoders), made, photos, count, TIMEOUT_S, ready)
+def _worker(decoders: int, photos: Sequence[bytes], count: int, ready: Sequence[Decoded]) -> tuple[float, float]:
+    return _seconds(_encoder(), decoders, photos, count, ready)
+
+
+def _seconds(
+    made: Encoder, decoders: int, photos: Sequence[bytes], count: int, ready: Sequence[Decoded]
+) -> tuple[float, float]:
+    """For so many pictures, with and without decoding, each begun when all workers are there."""
+    taken_s = []
+    for given in ((), ready):
+        if _together is not None:
+            _together.wait(TIMEOUT_S)
+        taken_s.append(count / stage_rate(settings_for(decoders), made, photos, count, TIMEOUT_S, given))
+    with_s, without_s = taken_s
+    return with_s, without_s
 
 
 def _encoder() -> Encoder:
