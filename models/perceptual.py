@@ -24,7 +24,7 @@ class Pdq(NamedTuple):
 
 
 def pdq(rgb: NDArray[np.uint8]) -> Pdq:
-    """PDQ of uint8 [H, W, 3], best of `preprocess.reduce_for_pdq`.
+    """PDQ of uint8 [H, W, 3], best of `preprocess.reduce`: square and small, and as near to the large picture's as any.
 
     Raises:
         ValueError: another shape or type.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from models.perceptual import DISTANCE_MAX, QUALITY_MIN, Pdq, pdq
-from models.preprocess import reduce_for_pdq
+from models.preprocess import reduce, to_rgb
 from schemas.events import Vector
 
 Hash: TypeAlias = Callable[[Image.Image], Vector]
@@ -38,12 +38,12 @@ def as_row(bits: NDArray[np.bool_]) -> Vector:
 
 
 def _pdq(image: Image.Image) -> Vector:
-    return _row_of(pdq(reduce_for_pdq(image)))
+    return _row_of(pdq(np.asarray(to_rgb(image))))
 
 
 def _trusted_pdq(image: Image.Image) -> Vector:
     """Zeros, near to nothing, where the picture has too little detail for PDQ."""
-    made = pdq(reduce_for_pdq(image))
+    made = pdq(reduce(image))
     return _row_of(made) * np.float32(made.quality >= QUALITY_MIN)
 
 

@@ -19,7 +19,7 @@ from models.fit.calibration import Fitted, Wanted, fitted
 from models.manifest import CALIBRATION, refresh_manifest
 from models.perceptual import DISTANCE_MAX, QUALITY_MIN, Pdq, hamming, pdq
 from models.photos import encode_all, read_photos
-from models.preprocess import reduce_for_pdq
+from models.preprocess import reduce
 from schemas.events import Vector
 from stream.errors import SettingError
 
@@ -123,7 +123,7 @@ def _of_pictures(
     def opened() -> Iterator[Image.Image]:
         for name in names:
             image = next(read_photos([file.parent / name])).open()
-            hashes[name] = pdq(reduce_for_pdq(image))
+            hashes[name] = pdq(reduce(image))
             yield image
 
     try:

@@ -63,7 +63,7 @@ def _on_gpu(batch: Sequence[bytes]) -> list[torch.Tensor]:
     small = []
     for picture in decode_jpeg(encoded, mode=ImageReadMode.RGB, device="cuda"):
         resized = torch.nn.functional.interpolate(
-            picture[None].float(), (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False
+            picture[None].float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
         )
         small.append(resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0))
     return small

@@ -31,7 +31,7 @@ from PIL import (
 )
 
 from models.perceptual import pdq
-from models.preprocess import DRAFT_SIDE, reduce, reduce_for_pdq
+from models.preprocess import DRAFT_SIDE, reduce
 from stream.intake.limits import Limits
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def decode(data: bytes, limits: Limits) -> Decoded:
         decoded = time.perf_counter()
         pixels = _guard("reduction", lambda: reduce(image))
         reduced = time.perf_counter()
-        fingerprint = _guard("pdq", lambda: pdq(reduce_for_pdq(image)))
+        fingerprint = _guard("pdq", lambda: pdq(pixels))
     timings_s = {
         "decode": decoded - start,
         "reduce": reduced - decoded,

@@ -59,7 +59,7 @@ def test_every_format(form: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (16_384, 1), (3, 2)])
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 def test_thin_and_tiny(form: str, size: tuple[int, int]) -> None:
-    """The smallest and the thinnest pictures decode. Break: let `reduce_for_pdq` round a side to 0."""
+    """The smallest and the thinnest pictures decode. Break: keep the aspect, and let a side be rounded to 0."""
     assert decode(encoded(Image.new("RGB", size, "red"), form), LIMITS).pixels.shape == (224, 224, 3)
 
 

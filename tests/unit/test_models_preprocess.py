@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from models.preprocess import PDQ_SIDE_MAX, SIDE, reduce, reduce_for_pdq
+from models.preprocess import SIDE, reduce
 
 WIDTH, HEIGHT = 320, 200
 
@@ -101,7 +101,6 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     turned.save(buffer, "PNG", exif=exif)
     image = Image.open(buffer)
     assert distance(reduce(image), reduce(picture())) < 1
-    assert reduce_for_pdq(image).shape == reduce_for_pdq(picture()).shape
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0junk", b"\xff" * 9])
@@ -117,14 +116,6 @@ def test_reduction_is_antialiased() -> None:
     y, x = np.mgrid[0 : 5 * SIDE, 0 : 5 * SIDE]
     board = Image.fromarray(((x + y) % 2 * 255).astype(np.uint8))
     assert np.abs(reduce(board).astype(int) - 127).max() < 20
-
-
-@pytest.mark.parametrize("size", [(4000, 3000), (3000, 4000), (100, 80), (5000, 1), (1, 1)])
-def test_pdq_picture_is_small_and_keeps_its_shape(size: tuple[int, int]) -> None:
-    """Long side 256 at most, never enlarged, never empty. Break: drop `min(1.0, ...)` or `max(1, ...)`."""
-    height, width, _ = reduce_for_pdq(Image.new("RGB", size)).shape
-    assert max(width, height) == min(PDQ_SIDE_MAX, max(size))
-    assert abs(width / height - size[0] / size[1]) < 0.02 or min(width, height) == 1
 
 
 def test_decoder_children_stay_light() -> None:
