@@ -55,7 +55,9 @@ def test_a_first_process_ends_before_it_has_begun(waiting_run: subprocess.Popen[
     assert waiting_run.wait(WAIT_S) == start.EXIT_TERMINATED
 
 
-def test_any_other_process_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_other_process_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A command on a terminal keeps what its parent has set."""
     monkeypatch.setattr(sys, "argv", ["dejaview", "config", "--markdown"])
     before = signal.getsignal(signal.SIGTERM)
