@@ -12,15 +12,22 @@ from tests.support.dockerfile import ROOT
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "charts" / "dejaview" / "README.md"]
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?P<target>[^)\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-# In code marks or at the start of a command line.
-_COMMAND = re.compile(r"(?:`|^ {0,4}|exec \S+ -- )dejaview ([a-z]+)\b", re.MULTILINE)
-_TARGET = re.compile(r"(?:`|^)make ([a-z][a-z-]+)", re.MULTILINE)
+# In code marks or in a line of its own, of code.
+_CODE = re.compile(r"`[^`\n]+`|^    .+", re.MULTILINE)
+_COMMAND = re.compile(r"^(?:`| *)(?:kubectl exec \S+ -- )?dejaview ([a-z]+)\b", re.MULTILINE)
+_TARGET = re.compile(r"^(?:`| *)make ([a-z][a-z-]+)", re.MULTILINE)
 
 
 def anchors(page: Path) -> set[str]:
     """Of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def code(page: Path) -> str:
+    """All code of a page, a line each."""
+    text = page.read_text()
+    return "\n".join([*_FENCE.findall(text), *_CODE.findall(_FENCE.sub("", text))])
 
 
 def links() -> Iterator[tuple[Path, str, str]]:
@@ -52,9 +59,10 @@ def test_commands_exist() -> None:
     """Every `dejaview COMMAND`, `make TARGET` and what Docker is to run. Break, tried: `dejaview ledger`."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
-        text = page.read_text()
+        text = code(page)
         assert set(_COMMAND.findall(text)) <= set(COMMANDS), page.name
         assert set(_TARGET.findall(text)) <= targets, page.name
+    assert len({name for page in PAGES for name in _COMMAND.findall(code(page))}) > len(COMMANDS) / 2
     composed = re.findall(r"compose run --rm --no-deps (\w+) (\w+)", (ROOT / "docs" / "deploying.md").read_text())
     assert composed
     assert {command for _, command in composed} <= set(COMMANDS)
