@@ -16,6 +16,7 @@ ENV LANG=C.UTF-8 \
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates python3 \
+ && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log
 
 # What only builds: pdqhash is compiled. pip has an environment of its own, the image has none.
@@ -87,7 +88,7 @@ WORKDIR /tmp
 EXPOSE 9464
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
   CMD ["python3", "-c", "import urllib.request as web; web.urlopen('http://127.0.0.1:9464/livez', timeout=4)"]
-# dejaview may be process 1: it takes SIGTERM from its first line on (ops/cli/start.py) and has no orphans to reap.
+# No init is needed: dejaview heeds SIGTERM from its first line on (ops/cli/start.py) and leaves no orphans.
 USER ${UID}:${GID}
 ENTRYPOINT ["dejaview"]
 CMD ["run"]
