@@ -1,7 +1,7 @@
 # dejaview's image; docs/deploying.md says how to build and run it.
 #
 #   docker build --target cpu --tag dejaview .       OpenVINO, no torch (the default)
-#   docker build --target gpu --tag dejaview:gpu .   torch with its CUDA, Torch-TensorRT for RTX
+#   docker build --target gpu --tag dejaview:gpu .   torch with its CUDA
 #
 # Python is Debian's own, so that Debian's security updates reach it. BASE: any Debian from 12 on.
 ARG BASE=debian:bookworm-slim
@@ -55,7 +55,8 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
 
 FROM cpu-packages AS gpu-packages
 ARG GPU_EXTRAS="torch"
-ARG GPU_PACKAGES="torch-tensorrt-rtx==2.13.*"
+# Torch-TensorRT, once it computes what it should (docs/gpu.md): "torch-tensorrt-rtx==2.13.*".
+ARG GPU_PACKAGES=""
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 container/requirements.py ${GPU_EXTRAS} > requirements.txt \
  && pip --python /opt/dejaview/bin/python install --requirement requirements.txt ${GPU_PACKAGES}

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 # File -> where in it the version stands.
 PLACES = {
     "charts/dejaview/Chart.yaml": (r'^appVersion: "(.+)"$', r"^version: (.+)$"),
+    "charts/dejaview/examples/gpu-production.yaml": (r"\btag: ([\w.]+)-gpu\b",),
     "Dockerfile": (r"^ARG VERSION=(.+)$",),
     "compose.yaml": (r"\$\{DEJAVIEW_TAG:-([^}]+)\}",),
 }

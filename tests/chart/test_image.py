@@ -65,6 +65,14 @@ def test_port_and_health(target: str) -> None:
         assert render().settings(stage)["health"]["host"] == image.env["DEJAVIEW_HEALTH__HOST"]
 
 
+def test_the_image_for_gpus_has_what_the_example_names() -> None:
+    """`torch-cuda` needs torch, `tensorrt` a package more. Break, tried: `tensorrt` in the example."""
+    runtime = render("gpu-production").settings("encode")["model"]["runtime"]
+    build = config("gpu-packages").args
+    assert "torch" in build["GPU_EXTRAS"].split()
+    assert runtime == "torch-cuda" or "tensorrt" in build["GPU_PACKAGES"]
+
+
 def test_the_default_tag_is_the_releases() -> None:
     """Chart, program and image label have one version. Break, tried: another in Chart.yaml."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
