@@ -126,14 +126,11 @@ def _unpack_debootstrap(folder: Path) -> None:
 
 def _debootstrap(tool: Path, folder: Path) -> None:
     os.environ["DEBOOTSTRAP_DIR"] = str(tool / "usr" / "share" / "debootstrap")
-    root = folder / "root"
-    _checked([str(tool / "usr" / "sbin" / "debootstrap"), "--variant=minbase", SUITE, str(root)], folder)
+    folder.chmod(0o755)
+    _checked([str(tool / "usr" / "sbin" / "debootstrap"), "--variant=minbase", SUITE, str(folder)], folder.parent)
     for left in ("var/cache/apt/archives", "var/lib/apt/lists"):
-        shutil.rmtree(root / left)
-        (root / left / "partial").mkdir(parents=True)
-    for path in root.iterdir():
-        path.rename(folder / path.name)
-    root.rmdir()
+        shutil.rmtree(folder / left)
+        (folder / left / "partial").mkdir(parents=True)
 
 
 def _run(root: Rooted, instruction: Instruction) -> None:
