@@ -19,7 +19,7 @@ DEV := .venv-dev
 PY := $(DEV)/bin/python
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup setup-dev demo test test-fast test-chart test-chart-apiserver test-gpu test-fault test-fault-long \
+.PHONY: help setup setup-dev demo test test-fast test-chart test-chart-apiserver test-image sbom test-gpu test-fault test-fault-long \
   mutations soak fuzz lint typecheck audit wheel-test clean python
 
 help: ## print the targets
@@ -36,7 +36,7 @@ test: $(DEV)/.stamp ## all tests; Kafka and Milvus are fetched and started by th
 	$(PY) -m ops.local.prepare || test -z "$$CI"
 	$(PY) -m tests.support.helm || test -z "$$CI"
 	$(PY) -m tests.support.prometheus || test -z "$$CI"
-	$(PY) -m pytest -m "not fault and not gpu and not apiserver"
+	$(PY) -m pytest -m "not fault and not gpu and not apiserver and not image"
 
 test-fast: $(DEV)/.stamp ## the tests that need no server
 	$(PY) -m pytest tests/unit -m "not fault and not gpu"
@@ -49,6 +49,13 @@ test-chart-apiserver: $(DEV)/.stamp ## the chart on a real Kubernetes API server
 	$(PY) -m tests.support.helm
 	$(PY) -m tests.support.apiserver
 	$(PY) -m pytest tests/chart -m apiserver
+
+test-image: $(DEV)/.stamp ## the Dockerfile's commands in a clean Debian, without an engine; as root, minutes
+	$(PY) -m pytest tests/image -m image -s
+
+sbom: $(VENV)/.stamp $(DEV)/.stamp ## build/sbom.cdx.json: what serving installs, as a CycloneDX list
+	@mkdir -p build
+	$(DEV)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.cdx.json $(VENV)/bin/python
 
 test-gpu: $(DEV)/.stamp ## the tests that need an NVIDIA GPU; TensorRT's too where it is installed
 	$(PY) -m pytest tests/unit -m "gpu"

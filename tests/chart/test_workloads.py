@@ -224,7 +224,7 @@ def test_gpus() -> None:
     taint = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
     assert taint in rendered.pod("encode")["tolerations"]
     assert rendered.pod("encode")["nodeSelector"]
-    assert rendered.settings("encode")["model"]["runtime"] == "tensorrt"
+    assert rendered.settings("encode")["model"]["runtime"] == "torch-cuda"
     assert rendered.container("encode")["image"] == "dejaview:0.1.0-gpu"
     for stage in ("decide", "index"):
         assert "nvidia.com/gpu" not in rendered.container(stage)["resources"]["limits"]
