@@ -26,7 +26,6 @@ from stream.kafka import GroupConsumer, Record
 from stream.ledger import remember
 from stream.lookup import Lookup
 from stream.metrics import Metrics
-from stream.neighbours.protocol import Index
 from stream.observe import observe
 from stream.ownership import Ownership, Pause
 
@@ -35,6 +34,8 @@ log = logging.getLogger("dejaview.decide")
 STAGE = "decide"
 IDLE_WAIT_S = 0.1
 OPENING_S = 0.2
+# How often it is asked whether the index was switched to another collection.
+FOLLOW_S = 2.0
 # How often the ends of paused partitions are asked for: their lag must be seen to grow.
 ASK_ENDS_S = 2.0
 
@@ -47,7 +48,6 @@ class DecideStage:
         settings: Settings,
         consumer: GroupConsumer,
         make_committer: Callable[[], Committer],
-        index: Index,
         view: IndexView,
         lookup: Lookup,
         ownership: Ownership,
@@ -59,7 +59,6 @@ class DecideStage:
         self._consumer = consumer
         self._make_committer = make_committer
         self._committer: Committer | None = None
-        self._index = index
         self._view = view
         self._lookup = lookup
         self._ownership = ownership
@@ -68,6 +67,7 @@ class DecideStage:
         self._health = health
         self._backoff = Backoff(settings.index.retry_wait_max_s)
         self._refresh_at_s = 0.0
+        self._follow_at_s = 0.0
         self._ask_ends_at_s = 0.0
         self._index_was_away = False
         self._failing = False
@@ -120,9 +120,12 @@ class DecideStage:
             self._committer = self._make_committer()
         if self._index_was_away:
             # A collection that was released or dropped is loaded or made again; its progress tells what it lost.
-            self._index.prepare()
             self._index_was_away = False
+            self._view.prepare()
         now = time.monotonic()
+        if now >= self._follow_at_s:
+            self._view.follow()
+            self._follow_at_s = now + FOLLOW_S
         while self._ownership.open_next() and time.monotonic() < now + OPENING_S:
             """Open what can be opened before the next poll is due."""
         if now >= self._refresh_at_s:

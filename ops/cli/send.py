@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from ops.cli.display import progress_bar
 from ops.cli.errors import CommandError
 from ops.cli.pictures import Picture, find_pictures
 from ops.cli.settings import add_settings_options, load_settings
@@ -67,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     _explain_references(pictures, args.form)
     sent = 0
     try:
-        with _progress() as progress:
+        with progress_bar() as progress:
             bar = progress.add_task("sending", total=len(pictures))
             for sent in send(settings, records(pictures, args.tenant, args.form, topics.uploads), args.rate):
                 progress.update(bar, completed=sent)
@@ -124,13 +122,6 @@ def send(
 
 def as_reference(picture: Picture, form: Form) -> bool:
     return form == "reference" or (form == "by_size" and picture.byte_count > INLINE_BYTES_MAX)
-
-
-def _progress() -> Progress:
-    """On stderr, and only where somebody looks at it."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 def _path(file: Path) -> str:

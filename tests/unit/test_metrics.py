@@ -78,7 +78,7 @@ def test_the_oldest_unjudged_upload_is_that_of_the_partition_that_waits_longest(
 
     def reported(lags: Mapping[int, int]) -> float | None:
         stage = DecideStage(
-            Settings(), cast("Any", Behind(lags)), cast("Any", None), cast("Any", None), cast("Any", None),
+            Settings(), cast("Any", Behind(lags)), cast("Any", None), cast("Any", None),
             cast("Any", None), cast("Any", SimpleNamespace(all=owned)), cast("Any", None), metrics, Health(60),
         )  # fmt: skip
         stage._report_lag()
