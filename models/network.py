@@ -64,9 +64,13 @@ class CopyDetector(nn.Module):
 
     def projected(self, images: Tensor) -> Tensor:
         """The embedding before it is brought to unit length."""
-        scaled = images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
-        projected: Tensor = self.projection(self.gem(self.features(scaled)))
+        projected: Tensor = self.projection(self.gem(self.features(scaled(images))))
         return projected
+
+
+def scaled(images: Tensor) -> Tensor:
+    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] from -1 to 1."""
+    return images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
 
 
 def read_state(file: Path) -> dict[str, Tensor]:

@@ -59,6 +59,8 @@ class CudaEncoder:
         self.model_id = model_id
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         sizes = buckets_for(batch_items)
+        # What brought the weights there ran on the caller's stream.
+        self._stream.wait_stream(torch.cuda.current_stream())
         # The largest first: it brings the memory of the others with it.
         with _translated(f"{runtime} cannot prepare batches of {list(sizes)}"), self._computing():
             made = {size: _Bucket(size, forward_for(size), self._stream, captured=captured) for size in sizes[::-1]}
@@ -72,6 +74,13 @@ class CudaEncoder:
             for part, size in parts_of(len(batch), tuple(self._buckets)):
                 self._buckets[size].encode(batch[part], vectors[part])
         return vectors
+
+    def recompute(self, size: int, times: int) -> None:
+        """Compute what the buffers of a size hold, without copies: what the card alone takes, for benchmarks."""
+        with _translated(f"{self.runtime} failed on {size} pictures"), self._computing():
+            for _ in range(times):
+                self._buckets[size].run()
+            self._stream.synchronize()
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -94,14 +103,14 @@ class _Bucket:
             for _ in range(WARM_UP_RUNS):
                 self._vectors = forward(self._images)
             stream.synchronize()
-            self._run = self._capture(forward) if captured else self._call(forward)
+            self.run = self._capture(forward) if captured else self._call(forward)
 
     def encode(self, batch: Pixels, vectors: Vector) -> None:
         """Compute a batch of at most this size; the rows behind it hold older pictures, and nobody reads them."""
         items = len(batch)
         np.copyto(self._host_images.numpy()[:items], batch)
         self._images[:items].copy_(self._host_images[:items], non_blocking=True)
-        self._run()
+        self.run()
         self._host_vectors[:items].copy_(self._vectors[:items], non_blocking=True)
         self._stream.synchronize()
         np.copyto(vectors, self._host_vectors.numpy()[:items])

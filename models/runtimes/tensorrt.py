@@ -84,7 +84,8 @@ class Engine:
         if self._engine is None:
             raise RuntimeError("TensorRT does not take the engine")
         self._input, self._output = _edges(trt, self._engine)
-        self._config = _rtx_config(trt, self._engine) if self.is_rtx else None
+        # Both for as long as contexts use them: TensorRT holds no Python object alive.
+        self._config, self._kernels = _rtx_config(trt, self._engine) if self.is_rtx else (None, None)
 
     def forward_for(self, size: int) -> Forward:
         """What computes batches of this size. A context whose graph was captured must not see another shape."""
@@ -168,15 +169,18 @@ def _edges(trt: ModuleType, engine: Any) -> tuple[str, str]:
     return inputs[0], outputs[0]
 
 
-def _rtx_config(trt: ModuleType, engine: Any) -> Any:
-    """How contexts of TensorRT for RTX run: kernels compiled at first use and never exchanged, graphs of their own."""
+def _rtx_config(trt: ModuleType, engine: Any) -> tuple[Any, Any]:
+    """How contexts of TensorRT for RTX run: kernels compiled at first use and never exchanged, graphs of their own.
+
+    And the cache of kernels that they share: what one compiled the next one has.
+    """
     config = engine.create_runtime_config()
     # Lazily it would exchange kernels while running, behind the parity gate's back.
     config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
     config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-    # Shared by all contexts: what one compiled the next one has.
-    config.set_runtime_cache(config.create_runtime_cache())
-    return config
+    kernels = config.create_runtime_cache()
+    config.set_runtime_cache(kernels)
+    return config, kernels
 
 
 def _imported() -> ModuleType:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,17 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from models.network import CopyDetector, network_with
+from models.network import CopyDetector, network_with, scaled
 from models.training import checkpoint
 from models.training.checkpoint import Progress
+from models.training.device_views import DeviceViews
 from models.training.loss import Queue, loss
-from models.training.views import HardBatches, Pictures, Views
+from models.training.views import Pictures, Rounds, Views, neighbours_of
 from schemas.events import Vector
 
 CURVE = "curve.jsonl"
 CLIP = 5.0
 AVERAGED = 0.995
 SAVED_EVERY_S = 300.0
+# Of more than four thousand pictures, which take a CPU a quarter of a minute.
+JUDGED_EVERY_S = 60.0
 WARM_UP_STEPS = 100
 # Neighbours change slowly, and finding them costs a tenth of a round.
 HARD_EVERY_ROUNDS = 4
@@ -31,7 +35,11 @@ HARD_EVERY_ROUNDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a stage does. Resolutions are (share of the stage's time, side in pixels), one after the other."""
+    """What a stage does.
+
+    Resolutions are (share of the stage's time, side in pixels), one after the other. Device views are drawn of each
+    photo of a batch beside the two that processes edit (`models.training.device_views`).
+    """
 
     minutes: float = 90.0
     batch: int = 160
@@ -41,6 +49,7 @@ class Recipe:
     weight_decay: float = 1e-2
     resolutions: tuple[tuple[float, int], ...] = ((0.7, 144), (1.0, 192))
     workers: int = 2
+    device_views: int = 0
     seed: int = 0
     hard_negatives: bool = True
 
@@ -82,69 +91,83 @@ def train(
     if (out / checkpoint.PROGRESS).exists():
         average, at = checkpoint.load(out, network, optimiser)
         average = {name: value.to(device) for name, value in average.items()}
-    queue, saved_s, stage_s = Queue(recipe.queue), time.monotonic(), recipe.minutes * 60
-    hard: Vector | None = None
+    stage_s = recipe.minutes * 60
+    if at.seconds >= stage_s:
+        return average
+    begun_s = time.monotonic() - at.seconds
+    judged_s = saved_s = at.seconds
+    queue = Queue(recipe.queue)
+    drawn = DeviceViews(pictures, device, recipe.seed + at.round) if recipe.device_views else None
+    rounds = Rounds(len(pictures), recipe.batch, recipe.seed, at.round, recipe.side(at.seconds / stage_s))
+    batches: Iterator[tuple[Tensor, Tensor]] | None = None
     while at.seconds < stage_s:
-        share = at.seconds / stage_s
-        side = recipe.side(share)
-        begun_s, sum_of_losses, steps = time.monotonic(), 0.0, 0
         if recipe.hard_negatives and at.round % HARD_EVERY_ROUNDS == 0:
-            hard = encode(_with(average))
-        for owners, views in _batches(pictures, recipe, side, at.round, hard):
-            before_s = time.monotonic()
-            rate = recipe.rate((at.seconds + before_s - begun_s) / stage_s, at.step)
-            for group, base in zip(optimiser.param_groups, base_rates, strict=True):
-                group["lr"] = base * rate
-            sum_of_losses += _step(network, optimiser, views.to(device), owners.to(device), queue)
+            rounds.neighbours = neighbours_of(encode(_with(average)))
+        rounds.side = recipe.side(at.seconds / stage_s)
+        batches = batches or _batches(pictures, rounds, recipe, device)
+        losses = []
+        for owners, views in itertools.islice(batches, rounds.steps):
+            _set_rates(optimiser, base_rates, recipe.rate(at.seconds / stage_s, at.step))
+            every = [views[:, 0], views[:, 1]]
+            if drawn is not None:
+                every += [drawn(owners, views.shape[2]) for _ in range(recipe.device_views)]
+            losses.append(_step(network, optimiser, torch.stack(every), owners, queue))
             _follow(average, network)
-            at.step, steps = at.step + 1, steps + 1
-            if at.seconds + time.monotonic() - begun_s > stage_s:
+            at.step, at.seconds = at.step + 1, time.monotonic() - begun_s
+            if at.seconds >= stage_s:
                 break
-        at.seconds += time.monotonic() - begun_s
         at.round += 1
-        figures = {"loss": sum_of_losses / max(1, steps), **judge(_with(average))}
-        line = {
-            **asdict(at),
-            "side": side,
-            "seconds": round(at.seconds),
-            **{k: round(v, 4) for k, v in figures.items()},
-        }
-        with (out / CURVE).open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        say(json.dumps(line))
-        if time.monotonic() - saved_s > SAVED_EVERY_S or at.seconds >= stage_s:
+        line = {**asdict(at), "side": views.shape[2], "loss": float(torch.stack(losses).mean())}
+        over = at.seconds >= stage_s
+        if over or at.seconds - judged_s >= JUDGED_EVERY_S:
+            line |= judge(_with(average))
+            judged_s = at.seconds = time.monotonic() - begun_s
+        _write(out / CURVE, line, say)
+        if over or at.seconds - saved_s >= SAVED_EVERY_S:
             checkpoint.save(out, network, average, optimiser, at)
-            saved_s = time.monotonic()
+            saved_s = at.seconds
     return average
 
 
-def _batches(
-    pictures: Pictures, recipe: Recipe, side: int, number: int, hard: Vector | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Owners int64 [N] and views uint8 [N, 2, side, side, 3] of one round."""
-    batches = list(HardBatches(hard, len(pictures), recipe.batch, recipe.seed + number))
+def _set_rates(optimiser: torch.optim.Optimizer, base_rates: Sequence[float], factor: float) -> None:
+    for group, base in zip(optimiser.param_groups, base_rates, strict=True):
+        group["lr"] = base * factor
+
+
+def _write(curve: Path, line: dict[str, float], say: Callable[[str], None]) -> None:
+    text = json.dumps({name: round(value, 4) for name, value in line.items()})
+    with curve.open("a") as file:
+        file.write(text + "\n")
+    say(text)
+
+
+def _batches(pictures: Pictures, rounds: Rounds, recipe: Recipe, device: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Owners int64 [N] and views uint8 [N, 2, side, side, 3] on the device, without an end."""
     loader = DataLoader(
-        Views(pictures, side, f"{recipe.seed}:{number}"),
-        batch_sampler=batches,
+        Views(pictures, recipe.seed),
+        batch_sampler=rounds,
         num_workers=recipe.workers,
-        prefetch_factor=4 if recipe.workers else None,
+        prefetch_factor=2 if recipe.workers else None,
+        pin_memory=device != "cpu",
     )
-    for owners, views in zip(batches, loader, strict=True):
-        yield torch.tensor(owners), views
+    for owners, views in loader:
+        yield owners.to(device, non_blocking=True), views.to(device, non_blocking=True)
 
 
 def _step(
     network: CopyDetector, optimiser: torch.optim.Optimizer, views: Tensor, owners: Tensor, queue: Queue
-) -> float:
+) -> Tensor:
+    """For views uint8 [V, N, side, side, 3]; the loss. On a GPU the convolutions compute in bfloat16."""
     network.train()
-    both = torch.cat([views[:, 0], views[:, 1]])
-    first, second = network(both).chunk(2)
-    value = loss(first, second, owners, queue)
+    with torch.autocast(views.device.type, torch.bfloat16, enabled=views.is_cuda):
+        features = network.features(scaled(views.flatten(0, 1)))
+    embedded = nn.functional.normalize(network.projection(network.gem(features.float())), dim=-1)
+    value = loss(embedded.view(*views.shape[:2], -1), owners, queue)
     optimiser.zero_grad(set_to_none=True)
     value.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), CLIP)
     optimiser.step()
-    return float(value.detach())
+    return value.detach()
 
 
 def _follow(average: dict[str, Tensor], network: CopyDetector) -> None:
@@ -156,4 +179,4 @@ def _follow(average: dict[str, Tensor], network: CopyDetector) -> None:
 
 
 def _with(average: dict[str, Tensor]) -> CopyDetector:
-    return network_with({name: value.cpu() for name, value in average.items()})
+    return network_with(average).to(next(iter(average.values())).device)

@@ -1,4 +1,4 @@
-"""What training lowers: contrastive loss over two views, and an entropy term that spreads the space.
+"""What training lowers: contrastive loss over views, and an entropy term that spreads the space.
 
 Source: Pizzi et al., "A Self-Supervised Descriptor for Image Copy Detection" (SSCD, 2022); the entropy term is the
 Kozachenko-Leonenko estimator, Sablayrolles et al., "Spreading Vectors for Similarity Search" (2019).
@@ -34,25 +34,30 @@ class Queue:
         return None if self._vectors is None or self._owners is None else (self._vectors, self._owners)
 
 
-def contrastive(first: Tensor, second: Tensor, owners: Tensor, queue: Queue) -> Tensor:
-    """InfoNCE, both ways: each view must find the other among all views of other photos.
+def contrastive(views: Tensor, owners: Tensor, queue: Queue) -> Tensor:
+    """InfoNCE over every pair of views of a photo: one must find the other among all views of other photos.
 
     Args:
-        first, second: float32 [N, 256] of unit length, row n of both showing photo `owners[n]`.
+        views: float32 [V, N, 256] of unit length, V of them of each photo.
+        owners: int64 [N], the photos.
     """
-    views = torch.cat([first, second])
-    owned = torch.cat([owners, owners])
-    others, theirs = views, owned
+    count = len(views)
+    every, owned = views.flatten(0, 1), owners.repeat(count)
+    others, theirs = every, owned
     earlier = queue.items()
     if earlier is not None:
-        others, theirs = torch.cat([views, earlier[0]]), torch.cat([owned, earlier[1]])
-    logits = views @ others.T / TEMPERATURE
-    count = len(first)
-    targets = torch.cat([torch.arange(count, 2 * count), torch.arange(count)]).to(views.device)
+        others, theirs = torch.cat([every, earlier[0]]), torch.cat([owned, earlier[1]])
+    logits = every @ others.T / TEMPERATURE
     # Other views of the same photo (itself, or from an earlier round) are no negatives.
     same = owned[:, None] == theirs[None, :]
-    same[torch.arange(2 * count), targets] = False
-    return nn.functional.cross_entropy(logits.masked_fill(same, float("-inf")), targets)
+    negatives = logits.masked_fill(same, float("-inf")).logsumexp(dim=1).view(count, -1)
+    terms = [
+        nn.functional.softplus(negatives[one] - (views[one] * views[other]).sum(dim=-1) / TEMPERATURE)
+        for one in range(count)
+        for other in range(count)
+        if one != other
+    ]
+    return torch.stack(terms).mean()
 
 
 def entropy(vectors: Tensor, owners: Tensor) -> Tensor:
@@ -63,10 +68,9 @@ def entropy(vectors: Tensor, owners: Tensor) -> Tensor:
     return -torch.log((2 - 2 * nearest).clamp(min=_APART_MIN).sqrt()).mean()
 
 
-def loss(first: Tensor, second: Tensor, owners: Tensor, queue: Queue) -> Tensor:
-    """The sum of both terms; the views join the queue."""
-    total = contrastive(first, second, owners, queue)
-    views, owned = torch.cat([first, second]), torch.cat([owners, owners])
-    total = total + ENTROPY_WEIGHT * entropy(views, owned)
-    queue.push(views, owned)
+def loss(views: Tensor, owners: Tensor, queue: Queue) -> Tensor:
+    """The sum of both terms, for views [V, N, 256]; the views join the queue."""
+    every, owned = views.flatten(0, 1), owners.repeat(len(views))
+    total = contrastive(views, owners, queue) + ENTROPY_WEIGHT * entropy(every, owned)
+    queue.push(every, owned)
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -56,10 +57,11 @@ def run_stage(
     say(f"{len(photos)} photos to train on, {len(tuning)} to judge by among {len(others)} others")
     pictures = Pictures.of(photos)
     judge = Judge(tuning, others) if tuning else None
+    with ThreadPoolExecutor() as threads:
+        squares = list(threads.map(_square, pictures))
     average = train(
         network, pictures, recipe, out, judge or (lambda _: {}),
-        lambda judged: encode(judged, [_square(picture, NEIGHBOUR_SIDE) for picture in pictures]),
-        say, device,
+        lambda judged: encode(judged, squares), say, device,
     )  # fmt: skip
     save_file({name: value.cpu().contiguous() for name, value in average.items()}, out / RESULT)
     return out / RESULT
@@ -71,10 +73,9 @@ class Judge:
     def __init__(self, tuning: Sequence[Photo], others: Sequence[Photo]) -> None:
         self._rows = [reduce(photo.open()) for photo in [*tuning, *others]]
         self._photos = len(tuning)
-        self._queries = {
-            name: [reduce(edit(photo.open(), Random(f"{name}:0:{photo.sha256}"))) for photo in tuning]  # noqa: S311
-            for name, edit in EDITS.items()
-        }
+        with ThreadPoolExecutor() as threads:
+            made = {name: [threads.submit(_query, name, photo) for photo in tuning] for name in EDITS}
+            self._queries = {name: [query.result() for query in queries] for name, queries in made.items()}
 
     def __call__(self, network: CopyDetector) -> dict[str, float]:
         """Share of edited copies nearer to their original than any other pair's cosine at precision .99."""
@@ -92,11 +93,16 @@ class Judge:
         return {"recall": float(np.mean(list(recalls.values()))), **{name: recalls[name] for name in worst}}
 
 
+def _query(name: str, photo: Photo) -> NDArray[np.uint8]:
+    return reduce(EDITS[name](photo.open(), Random(f"{name}:0:{photo.sha256}")))  # noqa: S311 - a seed
+
+
 def encode(network: CopyDetector, inputs: Sequence[NDArray[np.uint8]]) -> Vector:
-    """float32 [N, 256] of unit length."""
+    """float32 [N, 256] of unit length, computed where the network lies."""
+    device = next(network.parameters()).device
     batches = (torch.from_numpy(np.stack(inputs[start : start + _BATCH])) for start in range(0, len(inputs), _BATCH))
     with torch.inference_mode():
-        return np.concatenate([network(batch).numpy() for batch in batches])
+        return np.concatenate([network(batch.to(device)).cpu().numpy() for batch in batches])
 
 
 def network_from(start: Path | None, backbone: Backbone = "small") -> CopyDetector:
@@ -125,5 +131,5 @@ def network_from(start: Path | None, backbone: Backbone = "small") -> CopyDetect
     return network
 
 
-def _square(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR), dtype=np.uint8)
+def _square(image: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(image.resize((NEIGHBOUR_SIDE, NEIGHBOUR_SIDE), Image.Resampling.BILINEAR), dtype=np.uint8)

@@ -1,9 +1,10 @@
-"""Two edited views of each photo, made in worker processes."""
+"""Edited views of photos, made in worker processes, and the order in which photos are met."""
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -35,6 +36,9 @@ WEIGHTS = {
     "rotation": 2.0,
     "desktop": 1.5,
 }
+# Of each photo, among which its company in a batch is looked for.
+NEIGHBOURS = 16
+_SLICE = 1024
 _FILTERS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR)
 
 
@@ -46,12 +50,8 @@ class Pictures(Sequence[Image.Image]):
 
     @classmethod
     def of(cls, photos: Sequence[Photo]) -> Pictures:
-        arrays = []
-        for photo in photos:
-            image = photo.open()
-            image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
-            arrays.append(np.asarray(image, dtype=np.uint8))
-        return cls(arrays)
+        with ThreadPoolExecutor() as threads:
+            return cls(list(threads.map(_small, photos)))
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -68,17 +68,24 @@ class Pictures(Sequence[Image.Image]):
         return Image.fromarray(self.arrays[place])
 
 
-class Views(Dataset[torch.Tensor]):
-    """Item n: uint8 [2, side, side, 3], two views of photo n. Seed, round and n decide all."""
+def _small(photo: Photo) -> NDArray[np.uint8]:
+    image = photo.open()
+    image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.uint8)
 
-    def __init__(self, pictures: Pictures, side: int, seed: str) -> None:
-        self._pictures, self._side, self._seed = pictures, side, seed
 
-    def __len__(self) -> int:
-        return len(self._pictures)
+class Views(Dataset[tuple[int, torch.Tensor]]):
+    """Item (round, side, n): n, and uint8 [2, side, side, 3], two views of photo n.
 
-    def __getitem__(self, place: int) -> torch.Tensor:
-        random = Random(f"{self._seed}:{place}")  # noqa: S311 - a seed
+    Seed, round and n decide all.
+    """
+
+    def __init__(self, pictures: Pictures, seed: int) -> None:
+        self._pictures, self._seed = pictures, seed
+
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[int, torch.Tensor]:
+        number, side, place = key
+        random = Random(f"{self._seed}:{number}:{place}")  # noqa: S311 - a seed
         edits, weights = self._drawn
         image = self._pictures[place]
         views = []
@@ -87,9 +94,8 @@ class Views(Dataset[torch.Tensor]):
             view = image
             for edit in random.choices(edits, weights, k=count):
                 view = edit(view, random)
-            resized = view.resize((self._side, self._side), random.choice(_FILTERS))
-            views.append(np.asarray(resized, dtype=np.uint8))
-        return torch.from_numpy(np.stack(views))
+            views.append(np.asarray(view.resize((side, side), random.choice(_FILTERS)), dtype=np.uint8))
+        return place, torch.from_numpy(np.stack(views))
 
     @cached_property
     def _drawn(self) -> tuple[list[Edit], list[float]]:
@@ -98,40 +104,57 @@ class Views(Dataset[torch.Tensor]):
         return list(trained.values()), [WEIGHTS.get(name, 1.0) for name in trained]
 
 
-class HardBatches(Sampler[list[int]]):
-    """Batches in which a share of the photos are neighbours of others: what is easily mistaken is told apart.
+class Rounds(Sampler[list[tuple[int, int, int]]]):
+    """Batches of keys of `Views`, round after round without an end: every photo is met once a round.
 
-    Every photo is met once a round. A batch starts from random photos; each brings its nearest photo that is still
-    to come.
+    In a batch a share of the photos are neighbours of others, so that what is easily mistaken is told apart: a batch
+    starts from random photos, each of which brings its nearest photo that is still to come.
+
+    Attributes:
+        steps: batches a round.
+        side: of the views in pixels, from the next batch on.
+        neighbours: int [P, K], the nearest photos of each, from the next round on; None for random batches.
     """
 
-    def __init__(self, vectors: Vector | None, count: int, batch: int, seed: int) -> None:
-        self._vectors, self._count, self._batch = vectors, count, batch
-        self._random = np.random.default_rng(seed)
+    def __init__(self, count: int, batch: int, seed: int, first: int, side: int) -> None:
+        self._count, self._batch, self._seed, self._first = count, batch, seed, first
+        self.steps = count // batch
+        self.side = side
+        self.neighbours: NDArray[np.int64] | None = None
 
-    def __len__(self) -> int:
-        return self._count // self._batch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = self._random.permutation(self._count).tolist()
-        if self._vectors is not None:
-            order = _paired(order, self._vectors)
-        for start in range(0, len(self) * self._batch, self._batch):
-            yield order[start : start + self._batch]
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        for number in itertools.count(self._first):
+            order = np.random.default_rng(self._seed + number).permutation(self._count).tolist()
+            if self.neighbours is not None:
+                order = _paired(order, self.neighbours)
+            for start in range(0, self.steps * self._batch, self._batch):
+                yield [(number, self.side, place) for place in order[start : start + self._batch]]
 
 
-def _paired(order: list[int], vectors: Vector) -> list[int]:
-    left = np.ones(len(order), dtype=bool)
+def neighbours_of(vectors: Vector) -> NDArray[np.int64]:
+    """int [P, K]: the nearest others of each, the nearest first. Takes P x P cosines in slices."""
+    kept = min(NEIGHBOURS, len(vectors) - 1)
+    found = []
+    for start in range(0, len(vectors), _SLICE):
+        cosines = vectors[start : start + _SLICE] @ vectors.T
+        rows = np.arange(len(cosines))
+        cosines[rows, start + rows] = -np.inf
+        nearest = np.argpartition(-cosines, kept - 1, axis=1)[:, :kept]
+        ranks = np.argsort(-np.take_along_axis(cosines, nearest, axis=1), axis=1)
+        found.append(np.take_along_axis(nearest, ranks, axis=1))
+    return np.concatenate(found)
+
+
+def _paired(order: list[int], neighbours: NDArray[np.int64]) -> list[int]:
+    left = [True] * len(order)
     paired: list[int] = []
     for place in order:
         if not left[place]:
             continue
         left[place] = False
         paired.append(place)
-        cosines = vectors @ vectors[place]
-        cosines[~left] = -math.inf
-        nearest = int(cosines.argmax())
-        if left[nearest]:
+        nearest = next((other for other in neighbours[place].tolist() if left[other]), None)
+        if nearest is not None:
             left[nearest] = False
             paired.append(nearest)
     return paired

@@ -1,38 +1,34 @@
-"""The parts of `ops.bench.gpu`; each returns its figures, ready for JSON.
-
-Imports torch. What one part alone needs is imported there: a machine that is lent has what was carried to it.
-"""
+"""What an encoder makes of a GPU, for `ops.bench.gpu`; each part returns its figures, ready for JSON. Imports torch."""
 
 from __future__ import annotations
 
-import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from io import BytesIO
-from random import Random
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from models.background import Background
 from models.calibration import Calibration
-from models.edits import EDITS
 from models.encoder import Encoder, Options, RuntimeName, choose_encoder, load_encoder
 from models.manifest import BUILT_IN, SAFETENSORS
-from models.preprocess import SIDE, Pixels, reduce, upright_rgb
+from models.preprocess import SIDE, Pixels
 from models.runtimes.batches import BATCH_MAX, BUCKETS
 from models.runtimes.cuda import CudaEncoder
 from models.runtimes.half import load_half_network
+from ops.bench.edited import pairs
 from ops.bench.floor import floor_of
+from ops.bench.told import Told
 from schemas.events import Vector
 from stream.errors import DejaviewError
 
-RUN_S = 2.0
-DECODE_BATCH = 64
-STAGE_IMAGES = 20_000
-RUNTIMES: tuple[RuntimeName, ...] = ("tensorrt", "torch-cuda", "openvino")
+RUN_S = 1.0
+# Between two waits for the card.
+REPLAYS = 10
+COMPARED: tuple[RuntimeName, ...] = ("torch-cuda", "tensorrt", "openvino")
+RUNTIMES: tuple[RuntimeName, ...] = (*COMPARED, "torch")
 COMPILED = "torch-cuda, compiled"
 
 
@@ -40,7 +36,7 @@ def encoder(tflops: float, gbytes_per_s: float) -> dict[str, Any]:
     """Images/s by runtime and batch size, beside the floor; a runtime that does not work has its error instead."""
     content = (BUILT_IN / SAFETENSORS).read_bytes()
     floor = floor_of(load_half_network(content))
-    rates: dict[str, Any] = {}
+    rates = Told()
     for name in RUNTIMES:
         rates[name] = _rates(lambda name=name: load_for(name))  # type: ignore[misc]
     floors = {}
@@ -70,7 +66,8 @@ def load_for(name: RuntimeName) -> Encoder:
 def _compiled() -> Encoder:
     network = load_half_network((BUILT_IN / SAFETENSORS).read_bytes()).cuda()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    forward = torch.compile(network, dynamic=False)
+    # Twice: for the first size, the largest, and for any other. For each by itself would take minutes.
+    forward = torch.compile(network)
     return CudaEncoder(COMPILED, "bench", lambda _: forward, BATCH_MAX)
 
 
@@ -79,119 +76,81 @@ def _rates(load: Callable[[], Encoder]) -> dict[str, Any]:
     try:
         made = load()
     except DejaviewError as error:
+        traceback.print_exc()
         return {"not_run": str(error)}
-    opened_s = time.perf_counter() - begun
-    random = np.random.default_rng(5)
-    images: Pixels = random.integers(0, 256, (BATCH_MAX, SIDE, SIDE, 3), dtype=np.uint8)
-    return {"opened_s": opened_s, **{str(size): _rate(made, images[:size]) for size in BUCKETS}}
+    found = Told(runtime=made.runtime)
+    found["opened_s"] = time.perf_counter() - begun
+    images: Pixels = np.random.default_rng(5).integers(0, 256, (BATCH_MAX, SIDE, SIDE, 3), dtype=np.uint8)
+    try:
+        for size in BUCKETS:
+            found[str(size)] = _rate(made, images[:size])
+    except DejaviewError as error:
+        traceback.print_exc()
+        found["broke"] = str(error)
+    return found
 
 
-def _rate(made: Encoder, batch: Pixels) -> float:
-    made.encode(batch)
+def _rate(made: Encoder, batch: Pixels) -> dict[str, float]:
+    """Images/s from pictures in memory to embeddings in memory; of a GPU also without the copies between."""
+    size = len(batch)
+    rates = {"encode": _repeated(lambda: made.encode(batch), size, 1)}
+    if isinstance(made, CudaEncoder):
+        rates["compute"] = _repeated(lambda: made.recompute(size, REPLAYS), size, REPLAYS)
+    return rates
+
+
+def _repeated(call: Callable[[], object], size: int, times: int) -> float:
+    call()
     begun, done = time.perf_counter(), 0
     while time.perf_counter() - begun < RUN_S:
-        made.encode(batch)
-        done += len(batch)
+        call()
+        done += size * times
     return done / (time.perf_counter() - begun)
 
 
 def flips(photos: Sequence[bytes]) -> dict[str, Any]:
-    """One edit of every photo asks for all photos: whose verdict depends on the runtime?"""
-    random = Random(7)  # noqa: S311 - edits, the same in every run
-    edits = list(EDITS.values())
-    originals, edited = [], []
-    for content in photos:
-        image = upright_rgb(Image.open(BytesIO(content)))
-        originals.append(reduce(image))
-        edited.append(reduce(random.choice(edits)(image, random)))
-    on_cpu, on_gpu = load_encoder("torch"), choose_encoder("auto", None, Options()).encoder
+    """One edit of every photo asks for all photos: whose verdict depends on the runtime?
+
+    Args:
+        photos: image files; an edit of each is drawn.
+    """
+    rows, queries = pairs(photos)
+    reference = load_encoder("torch")
+    row_vectors, query_vectors = _all(reference, rows), _all(reference, queries)
+    best = _best(row_vectors, query_vectors)
+    found = Told()
+    found["queries"] = len(queries)
+    for name in COMPARED:
+        try:
+            made = load_for(name)
+        except DejaviewError as error:
+            found[name] = {"not_run": str(error)}
+            continue
+        others = _all(made, rows), _all(made, queries)
+        cosines = [
+            (one * other).sum(axis=1).min() for one, other in zip((row_vectors, query_vectors), others, strict=True)
+        ]
+        found[name] = {"lowest_cosine": float(min(cosines)), **_compared(best, _best(*others))}
+    return found
+
+
+def _compared(one: Vector, other: Vector) -> dict[str, Any]:
     limits = [Calibration.load().review_threshold, Calibration.load().duplicate_threshold]
-    rows, queries = np.stack(originals), np.stack(edited)
-    one, other = _best(on_cpu, rows, queries), _best(on_gpu, rows, queries)
-    cosines = (on_cpu.encode(rows) * on_gpu.encode(rows)).sum(axis=1)
     verdicts = np.digitize(one, limits), np.digitize(other, limits)
     return {
-        "runtimes": [on_cpu.runtime, on_gpu.runtime],
-        "queries": len(queries),
         "flips": int((verdicts[0] != verdicts[1]).sum()),
+        "verdicts": [np.bincount(which, minlength=3).tolist() for which in verdicts],
         "largest_score_difference": float(np.abs(one - other).max()),
-        "lowest_cosine": float(cosines.min()),
     }
 
 
-def _best(made: Encoder, rows: Pixels, queries: Pixels) -> Vector:
+def _all(made: Encoder, pictures: Pixels) -> Vector:
+    return np.concatenate([made.encode(pictures[n : n + BATCH_MAX]) for n in range(0, len(pictures), BATCH_MAX)])
+
+
+def _best(rows: Vector, queries: Vector) -> Vector:
     """The best score of every query, rounded as the decision rounds it."""
-    scores = Background.load().against(made.encode(rows))
-    found = [scores(made.encode(queries[n : n + BATCH_MAX])).max(axis=1) for n in range(0, len(queries), BATCH_MAX)]
+    scores = Background.load().against(rows)
+    found = [scores(queries[n : n + BATCH_MAX]).max(axis=1) for n in range(0, len(queries), BATCH_MAX)]
     best: Vector = np.concatenate(found).round(4)
     return best
-
-
-def gpu_decode(photos: Sequence[bytes]) -> dict[str, Any]:
-    """nvJPEG over the JPEGs in batches, reduced on the GPU: images/s, and how far the result is from `reduce`."""
-    jpegs = [photo for photo in photos if photo.startswith(b"\xff\xd8\xff")]
-    refused, differences = 0, []
-    begun, done = 0.0, 0
-    for number in range(0, len(jpegs), DECODE_BATCH):
-        batch = jpegs[number : number + DECODE_BATCH]
-        try:
-            pictures = _on_gpu(batch)
-        except RuntimeError:
-            refused += len(batch)
-            continue
-        torch.cuda.synchronize()
-        if number == 0:
-            # The first batch brings the library's own start with it, and is the one that is compared.
-            differences = [_difference(content, p) for content, p in zip(batch, pictures, strict=True)]
-            begun = time.perf_counter()
-        else:
-            done += len(batch)
-    taken_s = time.perf_counter() - begun
-    return {
-        "jpegs": len(jpegs),
-        "in_refused_batches": refused,
-        "images_per_s": done / taken_s if done else None,
-        "mean_difference_of_255": float(np.mean(differences)) if differences else None,
-    }
-
-
-def _on_gpu(batch: Sequence[bytes]) -> list[torch.Tensor]:
-    """uint8 [224, 224, 3] on the GPU for each; EXIF orientation is not heeded here."""
-    from torchvision.io import ImageReadMode, decode_jpeg  # noqa: PLC0415 - see above
-
-    encoded = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in batch]
-    small = []
-    for picture in decode_jpeg(encoded, mode=ImageReadMode.RGB, device="cuda"):
-        resized = torch.nn.functional.interpolate(
-            picture[None].float(), (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False
-        )
-        small.append(resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0))
-    return small
-
-
-def _difference(content: bytes, picture: torch.Tensor) -> float:
-    expected = reduce(Image.open(BytesIO(content)))
-    return float(np.abs(expected.astype(np.int16) - picture.cpu().numpy().astype(np.int16)).mean())
-
-
-def stage(photos: Sequence[bytes]) -> dict[str, Any]:
-    """ENCODE's loop, a decoder process a core and batches of 256."""
-    from ops.bench.stage import stage_rate  # noqa: PLC0415 - see above
-    from stream.config import Settings  # noqa: PLC0415
-
-    cores = len(os.sched_getaffinity(0))
-    settings = Settings().model_copy(
-        update={
-            "intake": Settings().intake.model_copy(update={"decoders": cores}),
-            "encode": Settings().encode.model_copy(
-                update={
-                    "batch_items_max": BATCH_MAX,
-                    "in_flight_items_max": 4 * BATCH_MAX,
-                    "in_flight_bytes_max": 10**9,
-                }
-            ),
-        }
-    )
-    made = choose_encoder("auto", None, Options(batch_items=BATCH_MAX)).encoder
-    rate = stage_rate(settings, made, photos, STAGE_IMAGES)
-    return {"runtime": made.runtime, "decoders": cores, "images_per_s": rate}

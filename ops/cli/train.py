@@ -9,6 +9,9 @@ from pathlib import Path
 from ops.cli.display import say
 from stream.errors import SettingError
 
+# Views drawn of each photo on a GPU, which has time for them while the cores edit two.
+ON_GPU = 4
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `train`."""
@@ -37,6 +40,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes that edit; default: one a core"
     )
+    parser.add_argument(
+        "--device-views", type=int, metavar="N",
+        help="more views of each photo, drawn where the network computes; default: 4 on a GPU, none on a CPU",
+    )  # fmt: skip
+    parser.add_argument(
+        "--queue", type=int, default=1280, help="earlier views as further negatives; default: %(default)s"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.set_defaults(func=run)
@@ -55,11 +65,13 @@ def run(args: argparse.Namespace) -> int:
         from models.training.stage import run_stage  # noqa: PLC0415
     except ImportError as error:
         raise SettingError(f"training needs the extra `torch` ({error}): pip install 'dejaview[torch]'") from error
+    device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    drawn = args.device_views if args.device_views is not None else ON_GPU if device == "cuda" else 0
     recipe = Recipe(
-        minutes=args.minutes, batch=args.batch, backbone_rate=args.backbone_rate, head_rate=args.head_rate,
+        minutes=args.minutes, batch=args.batch, queue=args.queue, device_views=drawn,
+        backbone_rate=args.backbone_rate, head_rate=args.head_rate,
         resolutions=args.resolutions, workers=args.workers, seed=args.seed,
     )  # fmt: skip
-    device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     result = run_stage(args.photos, args.start, args.out, recipe, say, device, args.backbone)
     print(f"{result}\nNext: python -m models.export --from {result} --to models/weights/NAME")
     return 0
@@ -71,6 +83,6 @@ def _resolutions(text: str) -> tuple[tuple[float, int], ...]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not SHARE:SIDE,…") from error
     shares = [share for share, _ in found]
-    if shares != sorted(shares) or shares[-1] != 1 or any(side < 64 or side > 448 for _, side in found):  # noqa: PLR2004
-        raise argparse.ArgumentTypeError(f"{text!r}: shares must rise to 1, sides be 64 to 448")
+    if shares != sorted(shares) or shares[-1] != 1 or any(side % 2 or not 64 <= side <= 448 for _, side in found):  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r}: shares must rise to 1, sides be even, 64 to 448")
     return found

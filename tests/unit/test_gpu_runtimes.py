@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 import ops.bench.gpu
+import ops.bench.vectors
 from models import golden
 from models.background import Background
 from models.calibration import Calibration
-from models.encoder import Encoder, Options, RuntimeName, choose_encoder
+from models.encoder import Encoder, Options, RuntimeName, choose_encoder, load_encoder
 from models.manifest import BUILT_IN, GOLDEN, SAFETENSORS
 from models.preprocess import Pixels
+from models.runtimes.driver import Driver
 from stream.errors import PassedOver, RuntimeUnusable
 from tests.support.photos import jpeg, photo
 
@@ -108,15 +110,26 @@ def test_the_floor_is_the_networks() -> None:
 
 @pytest.mark.torch
 def test_flips_are_counted_over_edits_of_photos() -> None:
-    """The bench's comparison, with whatever `auto` takes here. Break: the same encoder twice."""
-    from ops.bench.gpu_parts import flips  # noqa: PLC0415 - an extra
+    """The bench's comparison; what does not work here is named. Break: the same encoder twice."""
+    from ops.bench import gpu_parts  # noqa: PLC0415 - an extra
 
-    found = flips([jpeg(photo(name)) for name in ("astronaut.png", "coffee.png", "rocket.jpg")])
+    found = gpu_parts.flips([jpeg(photo(name)) for name in ("astronaut.png", "coffee.png", "rocket.jpg")])
     assert found["queries"] == 3
-    assert found["runtimes"][0] == "torch"
-    assert found["runtimes"][1] != "torch"
-    assert found["flips"] == 0
-    assert found["lowest_cosine"] >= 0.999
+    assert set(found) == {"queries", *gpu_parts.COMPARED}
+    assert found["openvino"]["flips"] == 0
+    assert 0.999 <= found["openvino"]["lowest_cosine"] < 1
+
+
+def test_a_part_that_fails_does_not_stop_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it raises is named, and only it. Break: catch our own errors alone."""
+    monkeypatch.setattr(ops.bench.gpu, "find_driver", lambda: Driver(13000, "made-up"))
+    monkeypatch.setattr(ops.bench.gpu, "PARTS", {"encoder": ("page", "missing"), "compiled": ("vectors", "NAMES")})
+    monkeypatch.setattr(ops.bench.vectors, "NAMES", list, raising=False)
+    ops.bench.gpu.main(["--json", str(tmp_path / "out.json")])
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["compiled"] == []
+    assert written["not_run"].keys() == {"encoder"}
+    assert "AttributeError" in written["not_run"]["encoder"]
 
 
 # -- with one
@@ -159,7 +172,7 @@ def test_any_batch_gives_the_same(encoder: Encoder, pictures: Pixels, items: int
 @pytest.mark.gpu
 def test_the_gpu_gives_the_cpus_verdicts(encoder: Encoder, pictures: Pixels) -> None:
     """No score moves by more than a hundredth, and no verdict but on the very edge. Break: bf16 for fp16."""
-    on_cpu = choose_encoder("openvino", None, Options()).encoder
+    on_cpu = load_encoder("torch")
     background, calibration = Background.load(), Calibration.load()
     rows = pictures[:16]
     one, other = (background.against(e.encode(rows))(e.encode(pictures)) for e in (on_cpu, encoder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from models.network import Backbone, CopyDetector, network_with
 from models.photos import SPLITS, TEST, TUNE, UNSEEN, Photo, read_photos, split
 from models.training import stage as stages
 from models.training.checkpoint import Progress, load, save
+from models.training.device_views import DeviceViews, turned_by_quarters
 from models.training.loop import Recipe
 from models.training.loss import Queue, contrastive, entropy, loss
 from models.training.stage import network_from, run_stage
-from models.training.views import HardBatches, Pictures, Views
+from models.training.views import Pictures, Rounds, Views, neighbours_of
 from stream.errors import SettingError
 
 pytestmark = pytest.mark.torch
@@ -50,11 +52,14 @@ def unit(*rows: tuple[float, ...]) -> torch.Tensor:
 
 def test_views_are_two_and_seeded(pictures: Pictures) -> None:
     """The same seed and photo give the same two views, another round others. Break: the module's `random`."""
-    views = Views(pictures, 64, "1:0")
-    assert views[3].shape == (2, 64, 64, 3)
-    assert views[3].dtype == torch.uint8
-    assert torch.equal(views[3], views[3])
-    assert not torch.equal(views[3], Views(pictures, 64, "1:1")[3])
+    views = Views(pictures, 1)
+    place, made = views[0, 64, 3]
+    assert place == 3
+    assert made.shape == (2, 64, 64, 3)
+    assert made.dtype == torch.uint8
+    assert torch.equal(made, views[0, 64, 3][1])
+    assert not torch.equal(made, views[1, 64, 3][1])
+    assert not torch.equal(made, Views(pictures, 2)[0, 64, 3][1])
 
 
 def test_six_families_are_never_trained_on() -> None:
@@ -64,15 +69,60 @@ def test_six_families_are_never_trained_on() -> None:
     assert len([family for family in FAMILIES.values() if family.draw]) >= 24
 
 
-def test_hard_batches_hold_every_photo_once_and_neighbours_together() -> None:
+def test_a_round_holds_every_photo_once_and_neighbours_together() -> None:
     """Photos 2n and 2n + 1 are neighbours: they come side by side. Break: leave the order as drawn."""
     angles = np.repeat(np.linspace(0, np.pi, 20), 2) + np.tile([0, 0.01], 20)
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    batches = list(HardBatches(vectors, 40, 8, seed=1))
-    assert sorted(place for batch in batches for place in batch) == list(range(40))
-    assert all(batch[n] // 2 == batch[n + 1] // 2 for batch in batches for n in range(0, 8, 2))
-    plain = list(HardBatches(None, 40, 8, seed=1))
-    assert sorted(place for batch in plain for place in batch) == list(range(40))
+    neighbours = neighbours_of(vectors)
+    assert neighbours[:, 0].tolist() == [place ^ 1 for place in range(40)]
+    rounds = Rounds(40, 8, seed=1, first=3, side=64)
+    plain = list(islice(rounds, rounds.steps))
+    assert sorted(place for batch in plain for _, _, place in batch) == list(range(40))
+    assert any(batch[n][2] // 2 != batch[n + 1][2] // 2 for batch in plain for n in range(0, 8, 2))
+    rounds.neighbours = neighbours
+    batches = list(islice(rounds, rounds.steps))
+    assert sorted(place for batch in batches for _, _, place in batch) == list(range(40))
+    assert all(batch[n][2] // 2 == batch[n + 1][2] // 2 for batch in batches for n in range(0, 8, 2))
+
+
+def test_rounds_follow_each_other() -> None:
+    """Each has its number and an order of its own; a new side holds from the next batch.
+
+    Break: number every round 0.
+    """
+    batches = iter(Rounds(10, 4, seed=1, first=3, side=64))
+    first, second, third = next(batches), next(batches), next(batches)
+    assert [{number for number, _, _ in batch} for batch in (first, second, third)] == [{3}, {3}, {4}]
+    assert first != [(3, 64, place) for _, _, place in third]
+    rounds = Rounds(10, 4, seed=1, first=0, side=64)
+    begun = iter(rounds)
+    next(begun)
+    rounds.side = 96
+    assert {side for _, side, _ in next(begun)} == {96}
+
+
+def test_device_views_show_their_photo(pictures: Pictures) -> None:
+    """Drawn from a seed; most views of a photo are nearer to it than to another one; none is all of one colour.
+
+    Break: take the photos in another order than asked for.
+    """
+    owners = torch.arange(64) % 32
+    views = DeviceViews(pictures, "cpu", 1)(owners, 64)
+    assert views.shape == (64, 64, 64, 3)
+    assert views.dtype == torch.uint8
+    assert torch.equal(views, DeviceViews(pictures, "cpu", 1)(owners, 64))
+    assert not torch.equal(views, DeviceViews(pictures, "cpu", 2)(owners, 64))
+    assert views.float().std(dim=(1, 2, 3)).min() > 1
+    means = torch.stack([torch.from_numpy(np.array(picture)).float().mean(dim=(0, 1)) for picture in pictures[:32]])
+    nearest = torch.cdist(views.float().mean(dim=(1, 2)), means).argsort(dim=1)[:, :8]
+    assert (nearest == owners[:, None]).any(dim=1).float().mean() > 0.36
+
+
+def test_quarter_turns() -> None:
+    """Of one view each way. Break: turn all alike."""
+    view = torch.arange(4.0).view(1, 1, 2, 2).expand(4, 3, 2, 2)
+    turned = turned_by_quarters(view, torch.arange(4))
+    assert turned[:, 0].tolist() == [[[0, 1], [2, 3]], [[1, 3], [0, 2]], [[3, 2], [1, 0]], [[2, 0], [3, 1]]]
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("small", 576), ("large", 960)])
@@ -94,8 +144,18 @@ def test_the_backbone_is_known_from_the_tensors(backbone: Backbone, channels: in
 def test_contrastive_loss_by_hand() -> None:
     """Two photos at right angles, views equal: log(1 + 2 e^(-1/t)). Break: count the view itself as a negative."""
     first = unit((1.0, 0.0), (0.0, 1.0))
-    value = contrastive(first, first, torch.tensor([0, 1]), Queue(4))
+    value = contrastive(torch.stack([first, first]), torch.tensor([0, 1]), Queue(4))
     assert float(value) == pytest.approx(np.log(1 + 2 * np.exp(-20)), abs=1e-6)
+
+
+def test_every_pair_of_three_views_counts() -> None:
+    """One view of three points at the other photo, whichever it is. Break: compare with the first view alone."""
+    right, wrong = unit((1.0, 0.0), (0.0, 1.0)), unit((0.0, 1.0), (0.0, 1.0))
+    whole = contrastive(torch.stack([right, right, right]), torch.tensor([0, 1]), Queue(4))
+    one_off = contrastive(torch.stack([right, wrong, right]), torch.tensor([0, 1]), Queue(4))
+    other_off = contrastive(torch.stack([right, right, wrong]), torch.tensor([0, 1]), Queue(4))
+    assert float(one_off) == pytest.approx(float(other_off), abs=1e-5)
+    assert float(one_off) > float(whole) + 3
 
 
 def test_earlier_views_of_the_same_photo_are_no_negatives() -> None:
@@ -103,8 +163,10 @@ def test_earlier_views_of_the_same_photo_are_no_negatives() -> None:
     queue = Queue(4)
     queue.push(unit((1.0, 0.0)), torch.tensor([0]))
     first = unit((1.0, 0.0))
-    assert float(contrastive(first, first, torch.tensor([0]), queue)) == pytest.approx(0, abs=1e-6)
-    assert float(contrastive(first, first, torch.tensor([1]), queue)) == pytest.approx(np.log(2), abs=1e-4)
+    assert float(contrastive(torch.stack([first, first]), torch.tensor([0]), queue)) == pytest.approx(0, abs=1e-6)
+    assert float(contrastive(torch.stack([first, first]), torch.tensor([1]), queue)) == pytest.approx(
+        np.log(2), abs=1e-4
+    )
 
 
 def test_queue_keeps_the_newest() -> None:
@@ -131,7 +193,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     network = CopyDetector()
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
     views = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
-    loss(network(views), network(views), torch.arange(4), Queue(4)).backward()  # type: ignore[no-untyped-call]
+    loss(torch.stack([network(views), network(views)]), torch.arange(4), Queue(4)).backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     save(tmp_path, network, network.state_dict(), optimiser, Progress(2, 3, 4.5))
     other = CopyDetector()
@@ -152,7 +214,7 @@ def test_a_stage_learns_and_goes_on_where_it_stopped(
     nothing once the minutes are over, more minutes go on counting. Break: begin at round 0 again.
     """
     monkeypatch.setattr(stages, "NEIGHBOUR_SIDE", 64)
-    recipe = Recipe(minutes=0.05, batch=64, queue=64, resolutions=((1.0, 64),), workers=0)
+    recipe = Recipe(minutes=0.05, batch=64, queue=64, resolutions=((1.0, 64),), workers=0, device_views=1)
     said: list[str] = []
     result = run_stage([folder], None, tmp_path, recipe, said.append, "cpu")
     curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
