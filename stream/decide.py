@@ -26,7 +26,7 @@ from stream.kafka import GroupConsumer, Record
 from stream.ledger import remember
 from stream.lookup import Lookup
 from stream.metrics import Metrics
-from stream.observe import observe
+from stream.observe import observe, uploaded_ms
 from stream.ownership import Ownership, Pause
 
 log = logging.getLogger("dejaview.decide")
@@ -56,6 +56,7 @@ class DecideStage:
         health: Health,
     ) -> None:
         self._settings = settings
+        self._backfill = settings.topics.backfill
         self._consumer = consumer
         self._make_committer = make_committer
         self._committer: Committer | None = None
@@ -150,7 +151,7 @@ class DecideStage:
         for work in works:
             by_partition[work.partition].append(work)
         for partition, own in by_partition.items():
-            self._ownership[partition].judged_to_ms = min(w.record.upload_timestamp_ms for w in own)
+            self._ownership[partition].judged_to_ms = min(uploaded_ms(w, self._backfill) for w in own)
         self._report_lag()
         pins = {partition: self._view.pin(partition) for partition in by_partition}
         with self._metrics.timed(STAGE, "search"):
@@ -167,9 +168,9 @@ class DecideStage:
             self._ownership[partition].committed = offset
             self._ownership[partition].foreign_since_s = None
             # A reference may have been fetched for minutes: the latest upload, not the last.
-            newest_ms = max(w.record.upload_timestamp_ms for w in by_partition[partition])
+            newest_ms = max(uploaded_ms(w, self._backfill) for w in by_partition[partition])
             self._ownership[partition].judged_to_ms = newest_ms
-        observe(self._metrics, outcomes)
+        observe(self._metrics, outcomes, self._backfill)
 
     def _works(self, records: Sequence[Record]) -> list[Work]:
         """Parse; a partition is cut before a fingerprint of another model, and waits there."""

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from models.evaluation.table import Table
 from ops.cli.fields import SettingField
-from stream.config import is_secret_option
+from stream.secrets import is_secret_option
 from stream.uris import without_user_info
 
 MASK = "***"

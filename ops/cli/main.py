@@ -31,6 +31,7 @@ COMMANDS = {
     "watch": "follow verdicts and dead letters",
     "replay": "send an upload's record again",
     "deadletters": "list, show and replay dead letters",
+    "backfill": "judge and index an existing library",
     "reindex": "rebuild the index from the ledger beside the one in use, and switch",
     "doctor": "check everything dejaview depends on, and say what to fix",
     "local": "start and stop Kafka and Milvus on this machine",

@@ -39,8 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         f"{INLINE_BYTES_MAX:,} bytes are sent as file:// references.",
     )
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="an image file, or a folder of them")
-    parser.add_argument("--tenant", type=_tenant, default="default", metavar="T", help="default: %(default)s")
-    parser.add_argument("--rate", type=_rate, metavar="N", help="uploads a second at most")
+    parser.add_argument("--tenant", type=tenant_of, default="default", metavar="T", help="default: %(default)s")
+    parser.add_argument("--rate", type=rate_of, metavar="N", help="uploads a second at most")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--reference", dest="form", action="store_const", const="reference", help="all as references")
     form.add_argument("--inline", dest="form", action="store_const", const="inline", help="all with their bytes")
@@ -158,13 +158,15 @@ def _content(file: Path) -> bytes:
         raise CommandError(f"{file}: {error.strerror}") from error
 
 
-def _tenant(text: str) -> str:
+def tenant_of(text: str) -> str:
+    """A tenant of a command line."""
     if not re.fullmatch(TENANT_PATTERN.removeprefix("^").removesuffix("$"), text):
         raise argparse.ArgumentTypeError("a tenant is 1 to 64 letters, digits, '.', '_' and '-', the first no sign")
     return text
 
 
-def _rate(text: str) -> float:
+def rate_of(text: str) -> float:
+    """A rate of a command line: a number above 0."""
     try:
         rate = float(text)
     except ValueError:

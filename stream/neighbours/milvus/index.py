@@ -19,7 +19,7 @@ import numpy as np
 from pymilvus import MilvusClient
 
 from schemas.events import EMBEDDING_SIZE, Vector
-from stream.config import IndexSettings, read_secret, read_secret_file
+from stream.config import IndexSettings
 from stream.errors import IndexUnavailable, SettingError, WrongCollection
 from stream.neighbours import filters
 from stream.neighbours.milvus import alias, collection
@@ -40,6 +40,7 @@ from stream.neighbours.rows import (
     record_of_row,
     row_chunks,
 )
+from stream.secrets import read_secret, read_secret_file
 from stream.uris import without_user_info
 
 QUERIES_PER_REQUEST_MAX = 256
