@@ -32,6 +32,7 @@ COMMANDS = {
     "replay": "send an upload's record again",
     "deadletters": "list, show and replay dead letters",
     "backfill": "judge and index an existing library",
+    "compare": "where two deployments answer the same uploads differently",
     "reindex": "rebuild the index from the ledger beside the one in use, and switch",
     "doctor": "check everything dejaview depends on, and say what to fix",
     "local": "start and stop Kafka and Milvus on this machine",
