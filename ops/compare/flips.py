@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from ops.cli.replay import Place
-from schemas.cloudevents import DEAD_LETTER_TYPE
 from schemas.events import Verdict, VerdictKind
 from stream.kafka import Record
 
@@ -63,11 +62,9 @@ class Comparison:
 
 
 def verdicts_of(records: Iterable[Record]) -> dict[Key, Judged]:
-    """The first verdict on every upload; repeats, which say the same again, and dead letters are left out."""
+    """The first verdict on every upload; repeats, which say the same again, and what is no verdict are left out."""
     found: dict[Key, Judged] = {}
     for record in records:
-        if dict(record.headers).get("ce_type") == DEAD_LETTER_TYPE.encode():
-            continue
         try:
             verdict = Verdict.model_validate_json(record.value or b"")
         except ValidationError:

@@ -74,7 +74,7 @@ def test_every_difference_is_told_the_surest_first() -> None:
 
 
 def test_dead_letters_and_strange_records_are_no_verdicts() -> None:
-    """Break: read a dead letter as a verdict, which ends the command."""
+    """Break: let the ValidationError through."""
     letter = DeadLetter(
         reason=Reason.BAD_IMAGE, detail="", source=SOURCE, source_topic="u", upload_timestamp_ms=0, replay="dejaview"
     )
