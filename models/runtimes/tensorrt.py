@@ -85,7 +85,10 @@ class Engine:
             raise RuntimeError("TensorRT does not take the engine")
         self._input, self._output = _edges(trt, self._engine)
         # Both for as long as contexts use them: TensorRT holds no Python object alive.
-        self._config, self._kernels = _rtx_config(trt, self._engine) if self.is_rtx else (None, None)
+        self._config: Any = None
+        self._kernels: Any = None
+        if self.is_rtx:
+            self._config, self._kernels = _rtx_config(trt, self._engine)
 
     def forward_for(self, size: int) -> Forward:
         """What computes batches of this size. A context whose graph was captured must not see another shape."""
