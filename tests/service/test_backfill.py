@@ -1,7 +1,6 @@
 """`dejaview backfill` on real Kafka and Milvus: a library is judged and indexed as uploads are, and users hear nothing.
 
-Breaks that these tests catch: verdicts of a backfill on the users' topics; a run that does not wait for what an earlier
-one sent.
+The breaks were tried where they run in a second: tests/unit/test_backfill.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """`dejaview reindex` on real Kafka and Milvus: built beside the one in use, compared, and switched under load.
 
-Breaks that these tests catch: workers that never ask whether the index was switched; a copy that is switched to
-whatever the comparison says; a comparison that does not look for missing rows.
+The breaks were tried where they run in a second: tests/unit/test_reindex.py and test_index_switched.py.
 """
 
 from __future__ import annotations
