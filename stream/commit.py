@@ -163,19 +163,22 @@ def _check_ledger(ledger: Sequence[tuple[Outcome, Outgoing]], ends: Mapping[int,
 
 
 def event_record(entry: LedgerEntry, topics: TopicSettings) -> Outgoing:
-    """The verdict event or the dead letter of a ledger entry."""
+    """The verdict event or the dead letter of a ledger entry. Those of a backfill lie apart: nobody waits for them."""
+    backfilled = entry.source_topic == topics.backfill
     if entry.verdict is not None:
         topic = {
             VerdictKind.UNIQUE: topics.unique,
             VerdictKind.DUPLICATE: topics.duplicate,
             VerdictKind.REVIEW: topics.review,
         }[entry.verdict.verdict]
+        topic = topics.backfilled if backfilled else topic
         headers = verdict_headers(entry.verdict, entry.source.key, entry.traceparent)
         return Outgoing(topic, entry.verdict.model_dump_json().encode(), headers, key=entry.verdict.upload_id.encode())
     if entry.dead_letter is None:
         raise ValueError("a ledger entry holds a verdict or a dead letter")
     headers = dead_letter_headers(entry.dead_letter, entry.traceparent)
-    return Outgoing(topics.deadletters, entry.dead_letter.model_dump_json().encode(), headers)
+    topic = topics.backfilled if backfilled else topics.deadletters
+    return Outgoing(topic, entry.dead_letter.model_dump_json().encode(), headers)
 
 
 def ledger_record(entry: LedgerEntry, partition: int, topics: TopicSettings) -> Outgoing:

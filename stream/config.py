@@ -6,24 +6,18 @@ settings are checked here, at start, and the message names both settings and the
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from stream.errors import SettingError
 from stream.uris import is_address
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=-1, le=2)]
 
-_SECRET_OPTION = re.compile(
-    r"passw|passphrase|secret|token|credential|jaas|key\.pem|certificate\.pem|oauthbearer\.config|kinit\.cmd",
-    re.IGNORECASE,
-)
 _OWNED_OPTIONS = {
     "bootstrap.servers": "kafka.bootstrap_servers",
     "enable.auto.commit": "nothing: dejaview commits what is judged",
@@ -76,6 +70,8 @@ class TopicSettings(Section):
     duplicate: str = "dejaview.verdicts.duplicate"
     review: str = "dejaview.verdicts.review"
     deadletters: str = "dejaview.deadletters"
+    backfill: str = Field("dejaview.backfill", description="`dejaview backfill`: an existing library's uploads")
+    backfilled: str = Field("dejaview.backfilled", description="`dejaview backfill`: their verdicts and dead letters")
     partitions: Annotated[int, Field(gt=0, le=96)] = Field(12, description="`topics create`: partitions of every topic")
     replication_factor: Positive = Field(1, description="`topics create`: copies of every partition; 3 in production")
     message_bytes_max: Positive = Field(21_000_000, description="`topics create`: max.message.bytes of uploads")
@@ -84,6 +80,15 @@ class TopicSettings(Section):
     def verdicts(self) -> tuple[str, ...]:
         """The verdict topics, each once (the three names may be one topic)."""
         return tuple(dict.fromkeys((self.unique, self.duplicate, self.review)))
+
+    @model_validator(mode="after")
+    def _apart(self) -> TopicSettings:
+        if self.backfill in {self.uploads, self.fingerprints, self.ledger, self.backfilled}:
+            raise ValueError(
+                "topics.backfill must be a topic of its own: whatever comes from it is answered on topics.backfilled, "
+                "not where users look; give it another name"
+            )
+        return self
 
 
 class IndexSettings(Section):
@@ -269,30 +274,3 @@ class Settings(BaseSettings):
         if self.kafka.transaction_timeout_s > self.kafka.request_timeout_s:
             raise ValueError("kafka.transaction_timeout_s is above kafka.request_timeout_s; raise request_timeout_s")
         return self
-
-
-def is_secret_option(name: str) -> bool:
-    """Whether the value of this librdkafka option must never be printed."""
-    return _SECRET_OPTION.search(name) is not None
-
-
-def read_secret(value: SecretStr, file: Path | None, setting: str) -> str:
-    """The secret itself: from its file if one is set, else from the setting.
-
-    Raises:
-        SettingError: the file cannot be read.
-    """
-    return value.get_secret_value() if file is None else read_secret_file(file, setting)
-
-
-def read_secret_file(file: Path, setting: str) -> str:
-    """A file's content without the white space around it.
-
-    Raises:
-        SettingError: it cannot be read; the message names the setting.
-    """
-    try:
-        return file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise SettingError(f"{setting}: {file} cannot be read: {reason}") from error

@@ -26,8 +26,7 @@ from stream.kafka import GroupConsumer, Record
 from stream.ledger import remember
 from stream.lookup import Lookup
 from stream.metrics import Metrics
-from stream.neighbours.protocol import Index
-from stream.observe import observe
+from stream.observe import observe, uploaded_ms
 from stream.ownership import Ownership, Pause
 
 log = logging.getLogger("dejaview.decide")
@@ -35,6 +34,8 @@ log = logging.getLogger("dejaview.decide")
 STAGE = "decide"
 IDLE_WAIT_S = 0.1
 OPENING_S = 0.2
+# How often it is asked whether the index was switched to another collection.
+FOLLOW_S = 2.0
 # How often the ends of paused partitions are asked for: their lag must be seen to grow.
 ASK_ENDS_S = 2.0
 
@@ -47,7 +48,6 @@ class DecideStage:
         settings: Settings,
         consumer: GroupConsumer,
         make_committer: Callable[[], Committer],
-        index: Index,
         view: IndexView,
         lookup: Lookup,
         ownership: Ownership,
@@ -56,10 +56,10 @@ class DecideStage:
         health: Health,
     ) -> None:
         self._settings = settings
+        self._backfill = settings.topics.backfill
         self._consumer = consumer
         self._make_committer = make_committer
         self._committer: Committer | None = None
-        self._index = index
         self._view = view
         self._lookup = lookup
         self._ownership = ownership
@@ -68,6 +68,7 @@ class DecideStage:
         self._health = health
         self._backoff = Backoff(settings.index.retry_wait_max_s)
         self._refresh_at_s = 0.0
+        self._follow_at_s = 0.0
         self._ask_ends_at_s = 0.0
         self._index_was_away = False
         self._failing = False
@@ -120,9 +121,12 @@ class DecideStage:
             self._committer = self._make_committer()
         if self._index_was_away:
             # A collection that was released or dropped is loaded or made again; its progress tells what it lost.
-            self._index.prepare()
             self._index_was_away = False
+            self._view.prepare()
         now = time.monotonic()
+        if now >= self._follow_at_s:
+            self._view.follow()
+            self._follow_at_s = now + FOLLOW_S
         while self._ownership.open_next() and time.monotonic() < now + OPENING_S:
             """Open what can be opened before the next poll is due."""
         if now >= self._refresh_at_s:
@@ -147,7 +151,7 @@ class DecideStage:
         for work in works:
             by_partition[work.partition].append(work)
         for partition, own in by_partition.items():
-            self._ownership[partition].judged_to_ms = min(w.record.upload_timestamp_ms for w in own)
+            self._ownership[partition].judged_to_ms = min(uploaded_ms(w, self._backfill) for w in own)
         self._report_lag()
         pins = {partition: self._view.pin(partition) for partition in by_partition}
         with self._metrics.timed(STAGE, "search"):
@@ -164,9 +168,9 @@ class DecideStage:
             self._ownership[partition].committed = offset
             self._ownership[partition].foreign_since_s = None
             # A reference may have been fetched for minutes: the latest upload, not the last.
-            newest_ms = max(w.record.upload_timestamp_ms for w in by_partition[partition])
+            newest_ms = max(uploaded_ms(w, self._backfill) for w in by_partition[partition])
             self._ownership[partition].judged_to_ms = newest_ms
-        observe(self._metrics, outcomes)
+        observe(self._metrics, outcomes, self._backfill)
 
     def _works(self, records: Sequence[Record]) -> list[Work]:
         """Parse; a partition is cut before a fingerprint of another model, and waits there."""

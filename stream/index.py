@@ -14,14 +14,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from threading import Event
 
-from schemas.events import LedgerEntry, decode_embedding
 from stream.backoff import Backoff
 from stream.config import Settings
 from stream.errors import BatchAborted, DejaviewError, IndexUnavailable, StageStopped, TransientError
 from stream.health import Health
+from stream.indexrows import rows_of
 from stream.indexview import check_links
 from stream.kafka import GroupConsumer, LogReader, Record
-from stream.ledger import check_progress, hit_of, parse
+from stream.ledger import check_progress
 from stream.metrics import Metrics
 from stream.neighbours.protocol import STRONG, Index, Link, Row
 from stream.progress import chain_end, needless, sort_links, strays
@@ -31,7 +31,8 @@ log = logging.getLogger("dejaview.index")
 STAGE = "index"
 IDLE_WAIT_S = 0.1
 MARKERS_LEFT_MAX = 100
-ENTRY_BYTES_MAX = 60_000
+# How often it is asked whether the index was switched to another collection.
+FOLLOW_S = 2.0
 # An index that is emptied or put back takes longer: only a link that came later than this may have lost its rows.
 LATE_LINK_S = 1.0
 # A search that guarantees it waits for nothing: the first link of a chain vouches for no row.
@@ -67,6 +68,7 @@ class IndexStage:
         # Set at the start and after every failure: rows may be there without their link.
         self._unsure = True
         self._check_at_s = 0.0
+        self._follow_at_s = 0.0
 
     def assigned(self, partitions: Sequence[int]) -> None:
         log.info("assigned ledger partitions %s", sorted(partitions))
@@ -102,6 +104,7 @@ class IndexStage:
         if self._backoff.waiting():
             return
         try:
+            self._follow()
             self._open(consumer)
             if records:
                 self._write(consumer, records)
@@ -116,6 +119,19 @@ class IndexStage:
         except DejaviewError as error:
             self._start_over(consumer, error)
         self._report(consumer)
+
+    def _follow(self) -> None:
+        """Go where the index is, if it was switched to another collection.
+
+        Raises:
+            BatchAborted: it was; begin again at the end of that one's chain.
+        """
+        if time.monotonic() < self._follow_at_s:
+            return
+        if (current := self._index.current()) != self._index.collection:
+            self._index.prepare()
+            raise BatchAborted(f"the index was switched: collection {current} is written from now on")
+        self._follow_at_s = time.monotonic() + FOLLOW_S
 
     def _open(self, consumer: GroupConsumer) -> None:
         """Find the chain's end, clear what lies beyond it, prove the path with a link, and read on from there."""
@@ -258,38 +274,3 @@ class IndexStage:
             )
         else:
             self._health.ready(f"{STAGE} partitions")
-
-
-def rows_of(records: Sequence[Record]) -> list[Row]:
-    """The index rows of ledger records, each row id once."""
-    rows: dict[str, Row] = {}
-    for record in records:
-        entry = parse(record)
-        hit = hit_of(entry, record.offset)
-        representative = entry.representative
-        if hit is None or representative is None or hit.row_id in rows:
-            continue
-        rows[hit.row_id] = Row(
-            row_id=hit.row_id,
-            tenant=hit.tenant,
-            upload_id=hit.upload_id,
-            sha256=hit.sha256,
-            pdq=hit.pdq,
-            pdq_quality=hit.pdq_quality,
-            bias=hit.bias,
-            verdict=hit.verdict,
-            ledger_partition=record.partition,
-            ledger_offset=record.offset,
-            entry=_entry_text(entry),
-            embedding=decode_embedding(representative.embedding),
-        )
-    return list(rows.values())
-
-
-def _entry_text(entry: LedgerEntry) -> str:
-    """A ledger entry as a row keeps it: without the vector, and without neighbours where long ids make it too large."""
-    text = entry.model_copy(update={"representative": None}).model_dump_json(exclude_none=True)
-    if len(text.encode()) <= ENTRY_BYTES_MAX or entry.verdict is None:
-        return text
-    shorter = entry.verdict.model_copy(update={"neighbours": []})
-    return entry.model_copy(update={"representative": None, "verdict": shorter}).model_dump_json(exclude_none=True)

@@ -20,6 +20,14 @@ class IndexFellBack(DejaviewError):
         self.partitions = partitions
 
 
+class IndexMoved(IndexFellBack):
+    """The index lies in another collection now: throw the batch away, rebuild all windows from its progress."""
+
+    def __init__(self, partitions: list[int], collection: str) -> None:
+        DejaviewError.__init__(self, f"the index was switched: collection {collection} is used from now on")
+        self.partitions = partitions
+
+
 @dataclass(frozen=True, slots=True)
 class Pin:
     """Searches that guarantee `timestamp` see every row below `offset`; without a timestamp they are `Strong`."""
@@ -72,6 +80,29 @@ class IndexView:
 
     def close(self, partition: int) -> None:
         self._seen.pop(partition, None)
+
+    def follow(self) -> None:
+        """Go where the index is, if it was switched to another collection. Between two batches only.
+
+        Raises:
+            IndexMoved: it was. IndexUnavailable: no answer.
+        """
+        if self._index.current() != self._index.collection:
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Make the index ready again: a collection that was released or dropped is loaded or made.
+
+        Raises:
+            IndexMoved: it is another collection. A timestamp of the old one guarantees nothing of the new one, whose
+                rows may have come later: every pin is void.
+            IndexUnavailable: no answer.
+        """
+        before = self._index.collection
+        self._index.prepare()
+        if self._index.collection != before:
+            self._all = None
+            raise IndexMoved(list(self._seen), self._index.collection)
 
     def refresh(self) -> None:
         """Read the progress of all open partitions, fast.

@@ -6,14 +6,19 @@ import time
 from collections.abc import Sequence
 
 from schemas.events import Verdict
-from stream.judge import Outcome
+from stream.judge import Outcome, Work
 from stream.metrics import Metrics
 
 STAGE = "decide"
 
 
-def observe(metrics: Metrics, outcomes: Sequence[Outcome]) -> None:
-    """Count a committed batch's answers."""
+def uploaded_ms(work: Work, backfill: str) -> float:
+    """Since when an upload is waited for; nobody waits for one of the topic `backfill`: as if it came just now."""
+    return time.time() * 1000 if work.record.source_topic == backfill else work.record.upload_timestamp_ms
+
+
+def observe(metrics: Metrics, outcomes: Sequence[Outcome], backfill: str) -> None:
+    """Count a committed batch's answers; the latency of those alone that somebody waits for."""
     now_ms = time.time() * 1000
     metrics.events.labels(STAGE).inc(len(outcomes))
     metrics.batch.labels(STAGE).observe(len(outcomes))
@@ -22,7 +27,8 @@ def observe(metrics: Metrics, outcomes: Sequence[Outcome]) -> None:
         if entry is None:
             metrics.dropped.inc()
             continue
-        metrics.latency.observe(max(0.0, now_ms - entry.upload_timestamp_ms) / 1000)
+        if entry.source_topic != backfill:
+            metrics.latency.observe(max(0.0, now_ms - entry.upload_timestamp_ms) / 1000)
         if entry.dead_letter is not None:
             metrics.dead_letters.labels(entry.dead_letter.reason).inc()
         if entry.verdict is not None:

@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from threading import Event
 
 from models.model import load_model
-from stream.backoff import Backoff
 from stream.commit import Committer
 from stream.config import Settings
 from stream.decide import DecideStage
@@ -30,11 +29,11 @@ from stream.errors import (
 from stream.health import Health, HealthServer
 from stream.incoming import Intake
 from stream.index import IndexStage
+from stream.indexes import Indexes, ToldToStopError
 from stream.indexview import IndexView
 from stream.kafka import Admin, GroupConsumer, LogProducer, LogReader, Topic
 from stream.lookup import Lookup
 from stream.metrics import Metrics
-from stream.neighbours import open_index
 from stream.neighbours.protocol import Index
 from stream.ownership import Ownership
 from stream.prepare import Preparer
@@ -56,10 +55,6 @@ class Stage(StrEnum):
 
 
 ALL_STAGES = tuple(Stage)
-
-
-class _ToldToStopError(Exception):
-    """The end came while a stage waited for the index: no failure."""
 
 
 class Service:
@@ -86,13 +81,10 @@ class Service:
         self._embedded = embedded
         self._admin = Admin(settings, embedded=embedded)
         self._topics = self._describe_topics()
-        self._index = open_index(settings.index, self.model.model_id) if self._needs_index else None
+        needing = [stage for stage in self.stages if stage is not Stage.ENCODE]
+        self._indexes = Indexes(settings.index, self.model.model_id, needing)
         self._threads: list[threading.Thread] = []
         self._server: HealthServer | None = None
-
-    @property
-    def _needs_index(self) -> bool:
-        return Stage.DECIDE in self.stages or Stage.INDEX in self.stages
 
     def start(self) -> int:
         """Start the stages; returns the port of /livez, /readyz and /metrics."""
@@ -116,7 +108,8 @@ class Service:
         # A daemon: a broker that hangs must hold up neither a signal nor the end.
         threading.Thread(target=self._watch_topics, name="topics", daemon=True).start()
         if not self._embedded:
-            told = (self.metrics, self.settings.topics, self.stages, self._admin, self._index, self.stop)
+            index = self._indexes.of(Stage.INDEX)
+            told = (self.metrics, self.settings.topics, self.stages, self._admin, index, self.stop)
             threading.Thread(target=survey, args=told, name="survey", daemon=True).start()
         return self._server.port
 
@@ -136,8 +129,8 @@ class Service:
             log.error("%s did not end within drain_s (%g s)", ", ".join(alive), self.settings.drain_s)
         if self._server is not None:
             self._server.close()
-        if self._index is not None and not alive:
-            self._index.close()
+        if not alive:
+            self._indexes.close()
         return not alive
 
     def _run_stage(self, stage: Stage, build: Callable[[], Callable[[Event], None]]) -> None:
@@ -146,7 +139,7 @@ class Service:
             self.health.ready(f"{stage} start")
             log.info("%s runs", stage)
             run(self.stop)
-        except _ToldToStopError:
+        except ToldToStopError:
             log.info("%s was told to stop before the index was there", stage)
         except BaseException as error:
             self.failure = self.failure or error
@@ -196,7 +189,7 @@ class Service:
 
         lookup = Lookup(index, repeats, ownership.judge_of, settings.kafka.request_timeout_s)
         stage = DecideStage(
-            settings, consumer, make_committer, index, view, lookup, ownership, intake, self.metrics, self.health
+            settings, consumer, make_committer, view, lookup, ownership, intake, self.metrics, self.health
         )
         return stage.run
 
@@ -227,25 +220,7 @@ class Service:
         )
 
     def _ready_index(self, stage: Stage) -> Index:
-        """The index, once its collection is there: an index that is away is waited for."""
-        if self._index is None:
-            raise RuntimeError(f"{stage} runs without an index")
-        backoff = Backoff(self.settings.index.retry_wait_max_s)
-        while not self.stop.is_set():
-            self.health.beat(stage)
-            if backoff.waiting():
-                self.stop.wait(0.05)
-                continue
-            try:
-                self._index.prepare()
-            except TransientError as error:
-                self.health.unready(f"{stage} start", str(error))
-                self.metrics.index_errors.labels(stage).inc()
-                log.warning("%s waits for the index: %s", stage, error)
-                backoff.failed()
-            else:
-                return self._index
-        raise _ToldToStopError
+        return self._indexes.ready(stage, self.stop, self.metrics, self.health)
 
     # -- topics
 

@@ -18,7 +18,7 @@ from schemas.events import (
     VerdictKind,
     encode_embedding,
 )
-from stream.index import rows_of
+from stream.indexrows import rows_of
 from stream.kafka import LogProducer, Outgoing, Record
 from stream.neighbours.protocol import Row
 from stream.tenants import partition_of, row_id

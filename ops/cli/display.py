@@ -9,12 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Shown
 from rich.text import Text
 
 from models.evaluation.table import Table
 from ops.cli.fields import SettingField
-from stream.config import is_secret_option
+from stream.secrets import is_secret_option
 from stream.uris import without_user_info
 
 MASK = "***"
@@ -81,6 +82,13 @@ def show_table(table: Table) -> None:
     for row in table.rows:
         drawn.add_row(*row)
     console().print(drawn)
+
+
+def progress_bar() -> Progress:
+    """On stderr, and only where somebody looks at it."""
+    shown_on = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=shown_on, disable=not shown_on.is_terminal, transient=True)
 
 
 def say(line: str) -> None:

@@ -15,8 +15,9 @@ from rich.table import Table
 from ops.cli.display import MASK, cell, console, shown
 from ops.cli.fields import setting_fields, value_of
 from ops.cli.settings import add_settings_options, load_settings
-from stream.config import Settings, is_secret_option, read_secret_file
+from stream.config import Settings
 from stream.errors import SettingError
+from stream.secrets import is_secret_option, read_secret_file
 
 if TYPE_CHECKING:
     from ops.doctor.report import Finding

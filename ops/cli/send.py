@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from ops.cli.display import progress_bar
 from ops.cli.errors import CommandError
 from ops.cli.pictures import Picture, find_pictures
 from ops.cli.settings import add_settings_options, load_settings
@@ -41,8 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         f"{INLINE_BYTES_MAX:,} bytes are sent as file:// references.",
     )
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="an image file, or a folder of them")
-    parser.add_argument("--tenant", type=_tenant, default="default", metavar="T", help="default: %(default)s")
-    parser.add_argument("--rate", type=_rate, metavar="N", help="uploads a second at most")
+    parser.add_argument("--tenant", type=tenant_of, default="default", metavar="T", help="default: %(default)s")
+    parser.add_argument("--rate", type=rate_of, metavar="N", help="uploads a second at most")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--reference", dest="form", action="store_const", const="reference", help="all as references")
     form.add_argument("--inline", dest="form", action="store_const", const="inline", help="all with their bytes")
@@ -67,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     _explain_references(pictures, args.form)
     sent = 0
     try:
-        with _progress() as progress:
+        with progress_bar() as progress:
             bar = progress.add_task("sending", total=len(pictures))
             for sent in send(settings, records(pictures, args.tenant, args.form, topics.uploads), args.rate):
                 progress.update(bar, completed=sent)
@@ -126,13 +124,6 @@ def as_reference(picture: Picture, form: Form) -> bool:
     return form == "reference" or (form == "by_size" and picture.byte_count > INLINE_BYTES_MAX)
 
 
-def _progress() -> Progress:
-    """On stderr, and only where somebody looks at it."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-
-
 def _path(file: Path) -> str:
     """Absolute, as intake takes it: unquoted, without dots."""
     return str(file.resolve() if ".." in file.parts else file.absolute())
@@ -167,13 +158,15 @@ def _content(file: Path) -> bytes:
         raise CommandError(f"{file}: {error.strerror}") from error
 
 
-def _tenant(text: str) -> str:
+def tenant_of(text: str) -> str:
+    """A tenant of a command line."""
     if not re.fullmatch(TENANT_PATTERN.removeprefix("^").removesuffix("$"), text):
         raise argparse.ArgumentTypeError("a tenant is 1 to 64 letters, digits, '.', '_' and '-', the first no sign")
     return text
 
 
-def _rate(text: str) -> float:
+def rate_of(text: str) -> float:
+    """A rate of a command line: a number above 0."""
     try:
         rate = float(text)
     except ValueError:

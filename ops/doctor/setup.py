@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ops.doctor.report import Check, Finding, broken, ok, or_ok, warning
-from stream.config import Settings, read_secret_file
+from stream.config import Settings
 from stream.errors import SettingError
+from stream.secrets import read_secret_file
 
 DELIVERY, INSTANCE, TENANTS = "delivery", "instance id", "tenants"
 KAFKA_FILES, INDEX_FILES, INTAKE_FILES = "kafka files", "index files", "intake files"

@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from schemas.events import Reason
-from stream.config import IntakeSettings, read_secret
+from stream.config import IntakeSettings
 from stream.errors import ItemError, SettingError, StoreUnavailable
 from stream.intake.deadline import Deadline
 from stream.intake.http_get import OK, Answer, Target, get
 from stream.intake.https import resolve, resolve_within
+from stream.secrets import read_secret
 
 try:
     import boto3

@@ -10,7 +10,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from stream.config import Settings, read_secret_file
+from stream.config import Settings
 from stream.errors import (
     BatchAborted,
     BrokerUnavailable,
@@ -21,6 +21,7 @@ from stream.errors import (
     SettingError,
     TopicMissing,
 )
+from stream.secrets import read_secret_file
 
 log = logging.getLogger("dejaview.kafka")
 

@@ -22,6 +22,7 @@ class MemoryIndex:
     """An `Index` that sees everything at once, whatever guarantee is asked for."""
 
     def __init__(self, neighbours_max: int = 10, dimension: int = EMBEDDING_SIZE) -> None:
+        self.collection = "memory"
         self._neighbours_max = neighbours_max
         self._dimension = dimension
         self._lock = RLock()
@@ -30,6 +31,9 @@ class MemoryIndex:
         self._inserted = 0
         self._links: dict[str, Link] = {}
         self._timestamp = 1_000 * _TICK
+
+    def current(self) -> str:
+        return self.collection
 
     def prepare(self) -> None:
         """Nothing to create."""

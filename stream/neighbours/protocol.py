@@ -106,11 +106,18 @@ class Index(Protocol):
     a tenant, row id or topic id that could not be one. `NotPermitted` and `StageStopped` (the index
     says that a request is malformed: a bug, here or there) may come from every call.
 
-    Safe to call from several threads.
+    Safe to call from several threads, `prepare` only while no other call depends on which collection answers.
     """
 
+    @property
+    def collection(self) -> str:
+        """The collection that calls go to. Only `prepare` changes it."""
+
+    def current(self) -> str:
+        """The collection that the deployment's name stands for now: another one after `dejaview reindex`."""
+
     def prepare(self) -> None:
-        """Create the collection or check the one that is there; load it. May be called again at any time.
+        """Go to the current collection; create it or check the one that is there; load it. May be called again.
 
         Raises:
             WrongCollection: another dimension, metric, index type, model or schema, or rows that expire.

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ops.cli.settings import load_settings
-from stream.config import _SECRET_OPTION
+from stream.secrets import _SECRET_OPTION
 from tests.support.helm import CHART, EXAMPLES, Rendered, refusal, render
 
 STAGES = ["encode", "decide", "index", "topics"]

@@ -33,7 +33,7 @@ from schemas.events import (
 )
 from stream.errors import ItemError
 from stream.incoming import RECORD_BYTES_MAX, Intake
-from stream.index import ENTRY_BYTES_MAX, _entry_text
+from stream.indexrows import ENTRY_BYTES_MAX, entry_text
 from stream.intake.decode import Decoded, UndecodableError, decode
 from stream.intake.limits import Limits
 from stream.judge import Judge, Knowledge
@@ -92,7 +92,7 @@ def fingerprint(value: bytes) -> None:
     told = entry.verdict or entry.dead_letter
     assert told is not None
     json.loads(told.model_dump_json(), parse_constant=_refuse)
-    assert len(_entry_text(entry).encode()) <= ENTRY_BYTES_MAX or entry.verdict is None
+    assert len(entry_text(entry).encode()) <= ENTRY_BYTES_MAX or entry.verdict is None
     # NaN is below, and above, nothing: every later comparison with this row would be false.
     assert entry.representative is None or -1.0 <= entry.representative.bias <= 1.0
     if entry.verdict is not None:

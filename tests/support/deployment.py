@@ -216,7 +216,17 @@ class Deployment:
 def own_values(bootstrap: str, milvus_uri: str, partitions: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with a group prefix, topics and a collection that nobody else has."""
     tag = f"d{uuid.uuid4().hex[:10]}"
-    names = ("uploads", "fingerprints", "ledger", "unique", "duplicate", "review", "deadletters")
+    names = (
+        "uploads",
+        "fingerprints",
+        "ledger",
+        "unique",
+        "duplicate",
+        "review",
+        "deadletters",
+        "backfill",
+        "backfilled",
+    )
     return {
         **values,
         "kafka": {"bootstrap_servers": bootstrap, "group_prefix": tag, **values.get("kafka", {})},

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from models.model import load_model
 from schemas.events import LedgerEntry
+from stream.config import IndexSettings
 from stream.neighbours.milvus import MilvusIndex
 from stream.neighbours.protocol import STRONG
 from stream.progress import chain_end
@@ -15,19 +16,20 @@ WITHIN_S = 60.0
 ROWS_MAX = 16_384
 
 
-def index_of(deployment: Deployment) -> MilvusIndex:
-    """A client of the deployment's collection, past the proxy."""
-    settings = deployment.settings
-    return MilvusIndex(settings.index, load_model(settings.model.weights).model_id)
+def index_of(deployment: Deployment, settings: IndexSettings | None = None) -> MilvusIndex:
+    """A client of the deployment's collection, past the proxy, or of another one."""
+    return MilvusIndex(settings or deployment.settings.index, load_model(deployment.settings.model.weights).model_id)
 
 
-def assert_index_is_the_ledgers(deployment: Deployment, why: Callable[[], str]) -> None:
+def assert_index_is_the_ledgers(
+    deployment: Deployment, why: Callable[[], str], settings: IndexSettings | None = None
+) -> None:
     """Within a minute the chains reach the ledger's end; the index holds every representative then, and no other."""
     records = deployment.read(deployment.settings.topics.ledger)
     entries = [(record, LedgerEntry.model_validate_json(record.value or b"")) for record in records]
     wanted = {e.representative.row_id: (r.partition, r.offset) for r, e in entries if e.representative}
     last = {record.partition: record.offset + 1 for record in records}
-    index = index_of(deployment)
+    index = index_of(deployment, settings)
 
     def ended() -> bool:
         links = index.links(None, None, STRONG)

@@ -49,7 +49,7 @@ def test_verdicts_are_counted_with_their_margins() -> None:
     made = [fingerprint(0, first), fingerprint(1, near), fingerprint(2, near, upload_id="u1", content="bytes1")]
     outcomes = Judge(Window(10), Memory(10), rule_of).judge([work(one) for one in made], Knowledge())
     metrics = Metrics(CollectorRegistry())
-    observe(metrics, outcomes)
+    observe(metrics, outcomes, "dejaview.backfill")
     assert value(metrics, "dejaview_verdicts_total", verdict="duplicate") == 2
     assert value(metrics, "dejaview_repeated_verdicts_total") == 1
     assert value(metrics, "dejaview_verdict_margin_count") == 1
@@ -78,7 +78,7 @@ def test_the_oldest_unjudged_upload_is_that_of_the_partition_that_waits_longest(
 
     def reported(lags: Mapping[int, int]) -> float | None:
         stage = DecideStage(
-            Settings(), cast("Any", Behind(lags)), cast("Any", None), cast("Any", None), cast("Any", None),
+            Settings(), cast("Any", Behind(lags)), cast("Any", None), cast("Any", None),
             cast("Any", None), cast("Any", SimpleNamespace(all=owned)), cast("Any", None), metrics, Health(60),
         )  # fmt: skip
         stage._report_lag()

@@ -19,10 +19,10 @@ import numpy as np
 from pymilvus import MilvusClient
 
 from schemas.events import EMBEDDING_SIZE, Vector
-from stream.config import IndexSettings, read_secret, read_secret_file
+from stream.config import IndexSettings
 from stream.errors import IndexUnavailable, SettingError, WrongCollection
 from stream.neighbours import filters
-from stream.neighbours.milvus import collection
+from stream.neighbours.milvus import alias, collection
 from stream.neighbours.milvus.failures import asking
 from stream.neighbours.protocol import STRONG, TIMESTAMP_MIN, Found, Hit, Link, Row
 from stream.neighbours.rows import (
@@ -40,6 +40,7 @@ from stream.neighbours.rows import (
     record_of_row,
     row_chunks,
 )
+from stream.secrets import read_secret, read_secret_file
 from stream.uris import without_user_info
 
 QUERIES_PER_REQUEST_MAX = 256
@@ -65,7 +66,8 @@ class MilvusIndex:
     """An `Index` in Milvus. Connects at the first call, and again by itself."""
 
     def __init__(self, settings: IndexSettings, model_id: str, dimension: int = EMBEDDING_SIZE) -> None:
-        self.collection = collection.collection_name(settings, model_id)
+        self._name = collection.collection_name(settings, model_id)
+        self.collection = self._name
         self._settings = settings
         self._model_id = model_id
         self._dimension = dimension
@@ -75,15 +77,24 @@ class MilvusIndex:
         self._lock = Lock()
 
     def prepare(self) -> None:
-        wanted = (self.collection, self._settings)
+        found = self.current()
+        wanted = (found, self._settings)
         model = (self._model_id, self._dimension)
         timeout_s = self._settings.timeout_s
-        with asking(self._doing("prepare")):
+        with asking(self._doing("prepare", found)):
             client = self._connected()
             collection.create(client, *wanted, *model, timeout_s=timeout_s)
             collection.create_vector_index(client, *wanted, timeout_s=timeout_s)
             collection.check(client, *wanted, *model, timeout_s=timeout_s)
-            client.load_collection(self.collection, timeout=timeout_s)
+            client.load_collection(found, timeout=timeout_s)
+        # Last: calls go there once all of it is there.
+        self.collection = found
+
+    def current(self) -> str:
+        if self._settings.embedded:
+            return self._name
+        with asking(self._doing("asking for the collection in use")):
+            return alias.collection_behind(self._connected(), self._name, timeout_s=self._settings.timeout_s)
 
     def search(self, tenant: str, vectors: Vector, guarantee: int | None) -> list[list[Hit]]:
         rows_of_tenant = filters.tenant_rows(tenant)
@@ -247,8 +258,8 @@ class MilvusIndex:
             raise IndexUnavailable(f"{self._doing('search')}: answered with rows of another tenant than {tenant}")
         return best_hits(hits, self._settings.neighbours_max)
 
-    def _doing(self, what: str) -> str:
-        return f"{what} in collection {self.collection} at {without_user_info(self._settings.uri)}"
+    def _doing(self, what: str, name: str = "") -> str:
+        return f"{what} in collection {name or self.collection} at {without_user_info(self._settings.uri)}"
 
 
 def _clock_timestamp() -> int:

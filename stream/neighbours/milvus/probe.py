@@ -74,6 +74,7 @@ class MilvusProbe(MilvusIndex):
             IndexUnavailable, NotPermitted.
         """
         timeout_s = self._settings.timeout_s
+        self.collection = self.current()
         with asking(self._doing("describe")):
             client = self._connected()
             if not client.has_collection(self.collection, timeout=timeout_s):

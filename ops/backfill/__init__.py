@@ -1,0 +1,1 @@
+"""An existing library judged and indexed before, or beside, live traffic."""

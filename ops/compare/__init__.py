@@ -1,0 +1,1 @@
+"""Two deployments' verdicts on the same uploads, side by side."""

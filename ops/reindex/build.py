@@ -1,0 +1,106 @@
+"""INDEX itself, run into a collection beside the one in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ops.cli.errors import CommandError
+from stream.config import Settings
+from stream.errors import IndexUnavailable
+from stream.index import MARKERS_LEFT_MAX
+from stream.kafka import Admin
+from stream.neighbours.milvus.copies import settings_of
+from stream.neighbours.milvus.index import MilvusIndex
+from stream.neighbours.protocol import STRONG, Index
+from stream.progress import chain_end
+from stream.service import Service, Stage
+
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far an index is: ledger offsets of all partitions that it has, that there are, and the furthest one behind.
+
+    `ends` and `timestamp` are its own: rows below `ends` are seen by a read that guarantees `timestamp`.
+    """
+
+    done: int
+    total: int
+    behind: int
+    ends: dict[int, int]
+    timestamp: int | None
+
+
+def building(settings: Settings, copy: int) -> Settings:
+    """The settings of the stage that builds a copy: a deployment of its own over the same ledger.
+
+    Its consumer group is PREFIX-reindex-index, so that two builders share the work and no worker's partitions move.
+    """
+    return settings.model_copy(
+        update={
+            "index": settings_of(settings.index, copy),
+            "kafka": settings.kafka.model_copy(update={"group_prefix": f"{settings.kafka.group_prefix}-reindex"}),
+            "health": settings.health.model_copy(update={"port": 0}),
+        }
+    )
+
+
+def reach(index: Index, ledger_topic_id: str, ends: dict[int, tuple[int, int]]) -> Reach:
+    """What an index's chains say; nothing where it is not there yet."""
+    try:
+        links = index.links(ledger_topic_id, None, STRONG)
+    except IndexUnavailable:
+        links = []
+    chains = {p: chain_end(link for link in links if link.ledger_partition == p) for p in ends}
+    own = {p: min(ends[p][1], chain.offset) if chain else 0 for p, chain in chains.items()}
+    return Reach(
+        done=sum(own.values()),
+        total=sum(high for _, high in ends.values()),
+        behind=max((high - own[p] for p, (_, high) in ends.items()), default=0),
+        ends=own,
+        timestamp=max((chain.timestamp for chain in chains.values() if chain), default=STRONG),
+    )
+
+
+class Builder:
+    """Runs INDEX over the whole ledger into one copy. Resumes where that copy's chain ends."""
+
+    def __init__(self, settings: Settings, copy: int) -> None:
+        """Check topics and settings.
+
+        Raises:
+            SettingError, TopicMissing, NotPermitted, BrokerUnavailable: with what to do.
+        """
+        self.settings = building(settings, copy)
+        self.service = Service(self.settings, [Stage.INDEX])
+        self.index = MilvusIndex(self.settings.index, self.service.model.model_id)
+        self._admin = Admin(settings)
+        self._ledger = settings.topics.ledger
+        self._topic = self._admin.topics([self._ledger])[self._ledger]
+
+    def reach(self, index: Index | None = None) -> Reach:
+        """How far a copy is, this one if none is named."""
+        ends = self._admin.ends(self._ledger, range(self._topic.partitions))
+        return reach(index or self.index, self._topic.topic_id, ends)
+
+    def build(self) -> Iterator[Reach]:
+        """Run until the copy has the ledger, but for the last transaction markers; yields once a second.
+
+        Raises:
+            What ends the stage; CommandError: it was told to stop.
+        """
+        self.service.start()
+        try:
+            while not self.service.stop.wait(LOOK_S):
+                found = self.reach()
+                yield found
+                if found.behind <= MARKERS_LEFT_MAX and not self.service.health.missing():
+                    return
+            raise self.service.failure or CommandError("the building stage was stopped")
+        finally:
+            self.service.close()
+
+    def close(self) -> None:
+        self.index.close()

@@ -1,0 +1,155 @@
+"""`dejaview reindex`: a copy is held against the ledger, row by row and by the answers of an exact search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pytest
+
+import ops.reindex.compare
+from ops.cli.reindex import target
+from ops.reindex.build import reach
+from ops.reindex.compare import Asked, Standing, _note, compare, refusal
+from ops.reindex.truth import Question, Sample, answer
+from schemas.events import VerdictKind
+from stream.config import Settings
+from stream.neighbours.memory import MemoryIndex
+from stream.neighbours.protocol import STRONG, Hit, Link, Row
+from stream.tenants import row_id
+from tests.support.made import RULE, at_similarity, hit, random_vector, rule_of, sha
+
+ENDS = {0: 1_000}
+
+
+def row(n: int, tenant: str = "t") -> Row:
+    """Rows of a few families, so that each has neighbours near and far."""
+    vector = at_similarity(random_vector(n % 7), 0.99 - 0.02 * (n % 20), seed=n)
+    return Row(
+        row_id(tenant, sha(n)), tenant, f"u{n}", sha(n), "0" * 64, 0, 0.0, VerdictKind.UNIQUE, 0, n, "{}", vector
+    )  # fmt: skip
+
+
+ROWS = [row(n, f"t{n % 2}") for n in range(120)]
+
+
+@pytest.fixture
+def _ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_pieces(_settings: Settings, ends: Mapping[int, int]) -> Iterator[list[Row]]:
+        below = [one for one in ROWS if one.ledger_offset < ends[0]]
+        for start in range(0, len(below), 50):
+            yield below[start : start + 50]
+
+    monkeypatch.setattr(ops.reindex.compare, "ledger_rows", in_pieces)
+
+
+def filled(rows: list[Row]) -> MemoryIndex:
+    index = MemoryIndex()
+    index.insert(rows)
+    return index
+
+
+def standing_of(index: MemoryIndex, ends: Mapping[int, int] = ENDS, questions: int = 60) -> Standing:
+    found = Standing("copy")
+    compare(Settings(), rule_of, [Asked(found, index)], ends, questions)
+    return found
+
+
+@pytest.mark.usefixtures("_ledger")
+def test_a_whole_index_agrees_with_exact_search() -> None:
+    """Break: leave the question's own row among its neighbours on one side."""
+    found = standing_of(filled(ROWS))
+    assert (found.rows, found.missing, found.questions, found.same) == (120, 0, 60, 60)
+    assert found.nearest == found.found == 60 * 9
+    assert refusal(found, None, 1.0) is None
+
+
+@pytest.mark.usefixtures("_ledger")
+def test_one_missing_row_refuses_the_switch() -> None:
+    """Break: count the rows that are there instead of looking each up (a repeated row makes up for the missing one)."""
+    found = standing_of(filled([*ROWS[:77], *ROWS[78:], ROWS[0]]))
+    assert (found.missing, found.examples) == (1, ["0:77"])
+    why = refusal(found, None, 0.0)
+    assert why is not None
+    assert "0:77" in why
+
+
+@pytest.mark.usefixtures("_ledger")
+def test_rows_after_the_comparison_are_no_difference() -> None:
+    """Uploads go on meanwhile: the index in use may hold more. Break: do not leave out later hits."""
+    found = standing_of(filled(ROWS), {0: 100})
+    assert (found.rows, found.missing, found.same) == (100, 0, 60)
+
+
+class Forgetful(MemoryIndex):
+    """Misses the nearest rows of a search: an approximate index that is set too coarse."""
+
+    def search(self, tenant: str, vectors: np.ndarray, guarantee: int | None) -> list[list[Hit]]:
+        return [hits[:1] + hits[4:] for hits in super().search(tenant, vectors, guarantee)]
+
+
+@pytest.mark.usefixtures("_ledger")
+def test_an_index_that_answers_worse_is_refused_unless_the_one_in_use_is_no_better() -> None:
+    """Break, tried: measure by the index in use though it lacks rows."""
+    coarse = Forgetful()
+    coarse.insert(ROWS)
+    found = standing_of(coarse)
+    assert found.missing == 0
+    assert found.recall < 0.8
+    assert found.agreement < 0.9
+    assert refusal(found, None, 0.99) is not None
+    assert refusal(found, standing_of(filled(ROWS)), 0.99) is not None
+    assert refusal(found, found, 0.99) is None
+    # One that was emptied answers badly: that is no measure.
+    broken = Standing("in use", rows=120, missing=3, questions=60, same=0)
+    assert refusal(found, broken, 0.99) is not None
+
+
+def test_another_match_is_another_answer() -> None:
+    """The nearest copy is not found, a further one is: still a duplicate, of something else. Break: the kind alone."""
+    near, further = hit(0.95, name="near"), hit(0.9, name="further")
+    found = Standing("copy")
+    _note(found, Question(row(0), [near, further]), [further], RULE)
+    _note(found, Question(row(0), [near, further]), [further, near], RULE)
+    assert (found.questions, found.same, found.nearest, found.found) == (2, 1, 4, 3)
+
+
+def test_exact_answers_do_not_depend_on_the_pieces() -> None:
+    """Break: keep a piece's neighbours only."""
+    whole, pieces = Question(ROWS[4]), Question(ROWS[4])
+    answer([whole], ROWS, 10)
+    for start in range(0, 120, 7):
+        answer([pieces], ROWS[start : start + 7], 10)
+    assert [hit.row_id for hit in pieces.exact] == [hit.row_id for hit in whole.exact]
+    own = filled(ROWS).search(ROWS[4].tenant, ROWS[4].embedding[None], STRONG)[0]
+    assert [hit.row_id for hit in whole.exact][:9] == [hit.row_id for hit in own if hit.row_id != ROWS[4].row_id]
+
+
+def test_the_sample_is_bounded_and_the_same_every_time() -> None:
+    first, second = Sample(10, 1), Sample(10, 1)
+    for sample in (first, second):
+        sample.add(ROWS[:60])
+        sample.add(ROWS[60:])
+    assert [one.row_id for one in first.rows] == [one.row_id for one in second.rows]
+    assert len({one.row_id for one in first.rows}) == 10
+    assert any(one.ledger_offset >= 60 for one in first.rows)
+
+
+def test_a_copy_that_was_begun_is_gone_on_with_and_the_one_in_use_never_is() -> None:
+    """Break: take the highest number that exists."""
+    assert target({}, None) == 1
+    assert target({0: "c"}, 0) == 1
+    assert target({0: "c", 1: "c_r1"}, 0) == 1
+    assert target({0: "c", 1: "c_r1"}, 1) == 2
+    assert target({1: "c_r1", 2: "c_r2"}, 1) == 2
+    assert target({0: "c", 1: "c_r1", 2: "c_r2"}, 2) == 3
+
+
+def test_the_reach_is_the_chains() -> None:
+    """Break: count the links instead of the chain they make."""
+    index, t0 = MemoryIndex(), 1 << 40
+    for start, end in ((0, 10), (10, 30), (40, 50)):
+        index.append_link(Link("ledger", 0, 2, start, end, t0 + end))
+    found = reach(index, "ledger", {0: (0, 35), 1: (0, 5)})
+    assert (found.done, found.total, found.behind) == (30, 40, 5)
+    assert (found.ends, found.timestamp) == ({0: 30, 1: 0}, t0 + 30)
