@@ -25,14 +25,14 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     from models.runtimes import cuda as module  # noqa: PLC0415
 
-    stream = SimpleNamespace(synchronize=lambda: None)
+    stream = SimpleNamespace(synchronize=lambda: None, wait_stream=lambda _: None)
     pretended = SimpleNamespace(
         **{
             name: getattr(torch, name)
             for name in ("inference_mode", "AcceleratorError", "uint8", "float32", "backends")
         },
         zeros=lambda shape, dtype, **_where: torch.zeros(shape, dtype=dtype),
-        cuda=SimpleNamespace(Stream=lambda: stream, stream=lambda _: nullcontext()),
+        cuda=SimpleNamespace(Stream=lambda: stream, stream=lambda _: nullcontext(), current_stream=lambda: stream),
     )
     monkeypatch.setattr(module, "torch", pretended)
     return module
