@@ -64,7 +64,11 @@ class CopyDetector(nn.Module):
 
     def projected(self, images: Tensor) -> Tensor:
         """The embedding before it is brought to unit length."""
-        projected: Tensor = self.projection(self.gem(self.features(scaled(images))))
+        return self.projected_from(self.features(scaled(images)))
+
+    def projected_from(self, features: Tensor) -> Tensor:
+        """The same, of the last features."""
+        projected: Tensor = self.projection(self.gem(features))
         return projected
 
 

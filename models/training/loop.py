@@ -161,7 +161,7 @@ def _step(
     network.train()
     with torch.autocast(views.device.type, torch.bfloat16, enabled=views.is_cuda):
         features = network.features(scaled(views.flatten(0, 1)))
-    embedded = nn.functional.normalize(network.projection(network.gem(features.float())), dim=-1)
+    embedded = nn.functional.normalize(network.projected_from(features.float()), dim=-1)
     value = loss(embedded.view(*views.shape[:2], -1), owners, queue)
     optimiser.zero_grad(set_to_none=True)
     value.backward()  # type: ignore[no-untyped-call]

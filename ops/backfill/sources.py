@@ -13,7 +13,7 @@ from ops.cli.send import records
 from schemas.cloudevents import claimed_id, raw_tenant, upload_headers
 from schemas.events import UPLOAD_ID_CHARS_MAX, UploadReference
 from stream.config import Settings
-from stream.kafka import Admin, LogReader, Outgoing
+from stream.kafka import Admin, Outgoing
 
 SOURCE = "/dejaview/backfill"
 # Records of up to 20 MB each.
@@ -77,16 +77,11 @@ def from_topic(settings: Settings, name: str) -> Iterator[Item]:
     if name in {topics.backfill, topics.backfilled, topics.fingerprints, topics.ledger, *topics.verdicts}:
         raise CommandError(f"{name} is a topic that dejaview writes itself; name one of upload events")
     count = Admin(settings).partition_counts([name])[name]
-    reader = LogReader(settings, name)
-    try:
-        starts = dict.fromkeys(range(count), 0)
-        for record in records_from(reader, starts, settings.kafka.request_timeout_s, READ_AT_ONCE):
-            tenant = raw_tenant(record.headers, record.value)
-            upload_id = claimed_id(record.headers, record.value)
-            copy = Outgoing(topics.backfill, record.value or b"", list(record.headers), key=record.key)
-            yield Item(tenant.decode("utf-8", "replace") if tenant is not None else None, upload_id, copy)
-    finally:
-        reader.close()
+    for record in records_from(settings, name, dict.fromkeys(range(count), 0), READ_AT_ONCE):
+        tenant = raw_tenant(record.headers, record.value)
+        upload_id = claimed_id(record.headers, record.value)
+        copy = Outgoing(topics.backfill, record.value or b"", list(record.headers), key=record.key)
+        yield Item(tenant.decode("utf-8", "replace") if tenant is not None else None, upload_id, copy)
 
 
 def read_lines(file: Path) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ops.cli.display import plain, progress_bar, say
+from ops.cli.numbers import count
 from ops.cli.pictures import find_pictures
 from ops.cli.send import rate_of, tenant_of
 from ops.cli.settings import add_settings_options, load_settings
@@ -44,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--rate", type=rate_of, metavar="N", help="uploads a second at most")
     parser.add_argument(
-        "--ahead", type=_count, default=AHEAD, metavar="N",
+        "--ahead", type=count, default=AHEAD, metavar="N",
         help="uploads that may wait for their verdict at once; default: %(default)s",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report: counts, and each duplicate")
@@ -118,9 +119,3 @@ def duplicate_lines(answers: Answers) -> Iterator[str]:
 def report(answers: Answers) -> dict[str, Any]:
     """Counts by verdict and by dead letter's reason, and what is a copy of what."""
     return {"verdicts": dict(answers.kinds), "dead_letters": dict(answers.reasons), "duplicates": answers.duplicates}
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ops.cli.display import plain, show_table
 from ops.cli.errors import CommandError
-from ops.cli.replay import number, records_from
+from ops.cli.numbers import number
+from ops.cli.replay import records_from
 from ops.cli.settings import add_settings_options, load_settings
 from stream.config import Settings
 from stream.errors import SettingError
-from stream.kafka import Admin, LogReader, Record
+from stream.kafka import Admin, Record
 
 if TYPE_CHECKING:
     from ops.compare.flips import Comparison, Flip, Judged, Key
@@ -78,12 +79,7 @@ def answers(settings: Settings) -> Iterator[Record]:
     """
     topics = settings.topics
     for topic, count in Admin(settings).existing([*topics.verdicts, topics.backfilled]).items():
-        reader = LogReader(settings, topic)
-        try:
-            starts = dict.fromkeys(range(count), 0)
-            yield from records_from(reader, starts, settings.kafka.request_timeout_s, READ_AT_ONCE)
-        finally:
-            reader.close()
+        yield from records_from(settings, topic, dict.fromkeys(range(count), 0), READ_AT_ONCE)
 
 
 def line(flip: Flip) -> str:

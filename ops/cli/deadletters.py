@@ -13,7 +13,8 @@ from rich.table import Table
 from ops.cli.display import cell, console
 from ops.cli.errors import CommandError
 from ops.cli.letters import Filters, Letter, Plan, escaped, letter_at, letters, local_time, moment
-from ops.cli.replay import fetch, number, replayed_since, send_again
+from ops.cli.numbers import number
+from ops.cli.replay import fetch, replayed_since, send_again
 from ops.cli.settings import add_settings_options, load_settings
 from schemas.events import Reason
 from stream.config import Settings

@@ -18,7 +18,7 @@ from ops.cli.replay import Place, fetch, records_from
 from schemas.cloudevents import DEAD_LETTER_TYPE
 from schemas.events import DeadLetter
 from stream.config import Settings
-from stream.kafka import Admin, LogReader, Record
+from stream.kafka import Admin, Record
 
 READ_AT_ONCE = 1_000
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
@@ -82,14 +82,10 @@ def letters(settings: Settings, filters: Filters) -> Iterator[Letter]:
     if filters.since_ms is not None:
         first = admin.offsets_at(topic, partitions, filters.since_ms)
         starts = {partition: offset for partition, offset in first.items() if offset is not None}
-    reader = LogReader(settings, topic)
-    try:
-        for record in records_from(reader, starts, settings.kafka.request_timeout_s, READ_AT_ONCE):
-            letter = letter_of(record)
-            if letter is not None and filters.take(letter):
-                yield letter
-    finally:
-        reader.close()
+    for record in records_from(settings, topic, starts, READ_AT_ONCE):
+        letter = letter_of(record)
+        if letter is not None and filters.take(letter):
+            yield letter
 
 
 def letter_at(settings: Settings, partition: int, offset: int) -> Letter:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.cli.display import progress_bar, say
 from ops.cli.errors import CommandError
+from ops.cli.numbers import number
 from ops.cli.settings import add_settings_options, load_settings
 from stream.config import Settings
 from stream.errors import SettingError
@@ -38,10 +39,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--no-switch", action="store_true", help="build and compare only")
     action.add_argument("--list", action="store_true", help="the copies there are, and the one in use")
-    action.add_argument("--use", type=_copy, metavar="N", help="switch to a copy as it is; INDEX goes on where it ends")
-    action.add_argument("--drop", type=_copy, metavar="N", help="drop a copy that is not in use")
+    action.add_argument(
+        "--use", type=number, metavar="N", help="switch to a copy as it is; INDEX goes on where it ends"
+    )
+    action.add_argument("--drop", type=number, metavar="N", help="drop a copy that is not in use")
     parser.add_argument(
-        "--questions", type=_copy, default=QUESTIONS, metavar="N", help="rows compared by their neighbours; %(default)s"
+        "--questions",
+        type=number,
+        default=QUESTIONS,
+        metavar="N",
+        help="rows compared by their neighbours; %(default)s",
     )
     parser.add_argument(
         "--agreement-min", type=_share, default=AGREEMENT_MIN, metavar="SHARE",
@@ -208,12 +215,6 @@ def _existing(copies: MilvusCopies, copy: int) -> str:
     if copy not in existing:
         raise CommandError(f"there is no copy {copy}; there are {', '.join(map(str, sorted(existing))) or 'none'}")
     return existing[copy]
-
-
-def _copy(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)
 
 
 def _share(text: str) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ops.cli.errors import CommandError
+from ops.cli.numbers import number
 from ops.cli.settings import add_settings_options, load_settings
 from schemas.cloudevents import raw_tenant
 from stream.config import Settings
@@ -119,37 +120,43 @@ def fetch_from(reader: LogReader, place: Place, timeout_s: float) -> Record:
     raise CommandError(f"{place}: not read in {timeout_s:g} s (kafka.request_timeout_s)")
 
 
-def records_from(reader: LogReader, starts: Mapping[int, int], timeout_s: float, at_once: int) -> Iterator[Record]:
+def records_from(settings: Settings, topic: str, starts: Mapping[int, int], at_once: int) -> Iterator[Record]:
     """The committed records of some partitions, from an offset of each to the end as it is now.
 
     Args:
-        reader: of their topic.
         starts: partition -> first offset.
-        timeout_s: without a record for this long, reading has failed.
         at_once: records in memory at most, of a topic of large ones a few.
 
     Raises:
-        CommandError: nothing came in time.
+        CommandError: nothing came within `kafka.request_timeout_s`.
         BrokerUnavailable: the end is not known.
     """
-    for partition, first in starts.items():
-        low, high = reader.ends(partition)
-        position = max(low, first)
-        if position >= high:
-            continue
-        reader.start(partition, position)
-        deadline = time.monotonic() + timeout_s
-        while position < high:
-            records, end = reader.read(at_once, 0.2)
-            for record in records:
-                position = record.offset + 1
-                deadline = time.monotonic() + timeout_s
-                if record.offset < high:
-                    yield record
-            if end is not None:
-                break
-            if time.monotonic() > deadline:
-                raise CommandError(f"partition {partition} was not read on from {position} in {timeout_s:g} s")
+    reader = LogReader(settings, topic)
+    try:
+        for partition, first in starts.items():
+            yield from _partition_from(reader, partition, first, settings.kafka.request_timeout_s, at_once)
+    finally:
+        reader.close()
+
+
+def _partition_from(reader: LogReader, partition: int, first: int, timeout_s: float, at_once: int) -> Iterator[Record]:
+    low, high = reader.ends(partition)
+    position = max(low, first)
+    if position >= high:
+        return
+    reader.start(partition, position)
+    deadline = time.monotonic() + timeout_s
+    while position < high:
+        records, end = reader.read(at_once, 0.2)
+        for record in records:
+            position = record.offset + 1
+            deadline = time.monotonic() + timeout_s
+            if record.offset < high:
+                yield record
+        if end is not None:
+            break
+        if time.monotonic() > deadline:
+            raise CommandError(f"partition {partition} was not read on from {position} in {timeout_s:g} s")
 
 
 def replayed(record: Record, uploads: str) -> Outgoing:
@@ -175,15 +182,11 @@ def replayed_since(settings: Settings, since_ms: int) -> dict[Place, dict[str, P
     first = admin.offsets_at(uploads, partitions, max(0, since_ms - CLOCKS_APART_MAX_MS))
     starts = {partition: offset for partition, offset in first.items() if offset is not None}
     found: dict[Place, dict[str, Place]] = {}
-    reader = LogReader(settings, uploads)
-    try:
-        for record in records_from(reader, starts, settings.kafka.request_timeout_s, SCANNED_AT_ONCE):
-            original = origin_of(record)
-            if original is not None:
-                tenant = (raw_tenant(record.headers, record.value) or b"").decode("utf-8", "replace")
-                found.setdefault(original, {})[tenant] = Place(record.topic, record.partition, record.offset)
-    finally:
-        reader.close()
+    for record in records_from(settings, uploads, starts, SCANNED_AT_ONCE):
+        original = origin_of(record)
+        if original is not None:
+            tenant = (raw_tenant(record.headers, record.value) or b"").decode("utf-8", "replace")
+            found.setdefault(original, {})[tenant] = Place(record.topic, record.partition, record.offset)
     return found
 
 
@@ -237,10 +240,3 @@ def _bytes(copy: Outgoing) -> int:
     """About what the broker counts."""
     headers = sum(len(name) + len(value) + 8 for name, value in copy.headers)
     return len(copy.value) + len(copy.key or b"") + headers + _HEADER_BYTES
-
-
-def number(text: str) -> int:
-    """A partition or an offset of a command line."""
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)

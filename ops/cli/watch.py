@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 
+from ops.cli.numbers import count
 from ops.cli.settings import add_settings_options, load_settings
 from ops.cli.views import JsonLines, LiveTable, PlainLines, View
 from ops.cli.watched import Watched, watched_of
@@ -30,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--json", action="store_true", help='events as JSON lines, "kind" verdict or dead_letter')
     parser.add_argument("--from-start", action="store_true", help="from the first that is kept, not from now on")
-    parser.add_argument("--count", type=_count, metavar="N", help="stop after N; exits with 1 if --timeout comes first")
+    parser.add_argument("--count", type=count, metavar="N", help="stop after N; exits with 1 if --timeout comes first")
     parser.add_argument("--timeout", type=_seconds, metavar="S", help="stop after S seconds")
     parser.add_argument("--tenant", metavar="T", help="of this tenant only")
     add_settings_options(parser)
@@ -81,12 +82,6 @@ def follow(
             yield None
     finally:
         follower.close()
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

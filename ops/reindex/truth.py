@@ -13,7 +13,7 @@ from ops.cli.replay import records_from
 from schemas.events import Vector
 from stream.config import Settings
 from stream.indexrows import rows_of
-from stream.kafka import LogReader, Record
+from stream.kafka import Record
 from stream.neighbours.protocol import Hit, Row
 from stream.neighbours.rows import best_hits, hit_of_row
 
@@ -34,19 +34,15 @@ def ledger_rows(settings: Settings, ends: Mapping[int, int]) -> Iterator[list[Ro
     Raises:
         BrokerUnavailable, CommandError: not all was read.
     """
-    reader = LogReader(settings, settings.topics.ledger)
-    try:
-        records: list[Record] = []
-        starts = dict.fromkeys((p for p, end in ends.items() if end > 0), 0)
-        for record in records_from(reader, starts, settings.kafka.request_timeout_s, ROWS_AT_ONCE):
-            if record.offset < ends[record.partition]:
-                records.append(record)
-            if len(records) >= ROWS_AT_ONCE:
-                yield rows_of(records)
-                records = []
-        yield rows_of(records)
-    finally:
-        reader.close()
+    records: list[Record] = []
+    starts = dict.fromkeys((p for p, end in ends.items() if end > 0), 0)
+    for record in records_from(settings, settings.topics.ledger, starts, ROWS_AT_ONCE):
+        if record.offset < ends[record.partition]:
+            records.append(record)
+        if len(records) >= ROWS_AT_ONCE:
+            yield rows_of(records)
+            records = []
+    yield rows_of(records)
 
 
 class Sample:

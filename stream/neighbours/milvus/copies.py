@@ -44,11 +44,12 @@ class MilvusCopies(MilvusIndex):
 
     def index_type(self, copy: int) -> str:
         """The index type of a copy, empty before it has one."""
-        with asking(self._doing("describe_index")):
-            client, timeout_s = self._connected(), self._settings.timeout_s
-            if collection.VECTOR_FIELD not in client.list_indexes(self.copies()[copy], timeout=timeout_s):
+        name, timeout_s = self.copies()[copy], self._settings.timeout_s
+        with asking(self._doing("describe_index", name)):
+            client = self._connected()
+            if collection.VECTOR_FIELD not in client.list_indexes(name, timeout=timeout_s):
                 return ""
-            found = client.describe_index(self.copies()[copy], collection.VECTOR_FIELD, timeout=timeout_s) or {}
+            found = client.describe_index(name, collection.VECTOR_FIELD, timeout=timeout_s) or {}
         return str(found.get("index_type", ""))
 
     def switch(self, copy: int) -> None:
