@@ -45,6 +45,10 @@ class Answers:
             if verdict.trace is not None and self._is_new(verdict.trace.source):
                 self._verdict(verdict)
 
+    def duplicates_in_order(self) -> list[dict[str, Any]]:
+        """By tenant and upload id: partitions are read in no fixed order, and two reports are to be compared."""
+        return sorted(self.duplicates, key=lambda one: (one["tenant"], one["upload_id"]))
+
     def knows(self, tenant: str | None, upload_id: str | None) -> bool:
         """Whether this upload has a verdict. One with a dead letter has not: what was mended is judged."""
         return tenant is not None and upload_id is not None and _key(tenant, upload_id) in self._known

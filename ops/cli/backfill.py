@@ -109,7 +109,7 @@ def summary(answers: Answers) -> str:
 
 def duplicate_lines(answers: Answers) -> Iterator[str]:
     """The first duplicates, and how many more there are."""
-    for one in answers.duplicates[:SHOWN_MAX]:
+    for one in answers.duplicates_in_order()[:SHOWN_MAX]:
         yield plain(f"  {one['verdict']:9}  {one['upload_id']}  of {one['of']}  score {one['score']}")
     left = len(answers.duplicates) - SHOWN_MAX
     if left > 0:
@@ -118,4 +118,8 @@ def duplicate_lines(answers: Answers) -> Iterator[str]:
 
 def report(answers: Answers) -> dict[str, Any]:
     """Counts by verdict and by dead letter's reason, and what is a copy of what."""
-    return {"verdicts": dict(answers.kinds), "dead_letters": dict(answers.reasons), "duplicates": answers.duplicates}
+    return {
+        "verdicts": dict(answers.kinds),
+        "dead_letters": dict(answers.reasons),
+        "duplicates": answers.duplicates_in_order(),
+    }

@@ -15,6 +15,13 @@ from stream.kafka.client import Heard, configuration, option_errors, translate, 
 from stream.kafka.records import Topic
 
 _METADATA_DELAY_S = 2.0
+_NO_LEADER_YET = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._NOENT,  # noqa: SLF001 - "no leaders found"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +213,23 @@ class Admin:
         return Group(name, members, {place.partition: place.offset if place.offset >= 0 else None for place in places})
 
     def _offsets(self, topic: str, partitions: Sequence[int], spec: OffsetSpec) -> dict[int, tuple[int, int]]:
-        """Partition -> offset and timestamp; -1 where there is none."""
+        """Partition -> offset and timestamp; -1 where there is none. Waits a moment for a new topic's leader."""
+        deadline = time.monotonic() + _METADATA_DELAY_S
+        while True:
+            try:
+                return self._offsets_now(topic, partitions, spec)
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                if error.code() not in _NO_LEADER_YET or time.monotonic() > deadline:
+                    raise translate(error, f"reading the offsets of {topic}") from exception
+            time.sleep(0.1)
+            self._partition_counts()  # librdkafka keeps what it heard, "no leaders" too, until it asks again
+
+    def _offsets_now(self, topic: str, partitions: Sequence[int], spec: OffsetSpec) -> dict[int, tuple[int, int]]:
         asked = {TopicPartition(topic, number): spec for number in partitions}
         futures = self._client.list_offsets(asked, request_timeout=self._timeout_s) if asked else {}
-        found = {}
-        for place, future in futures.items():
-            with translated(f"reading the offsets of {topic} [{place.partition}]"):
-                answer = future.result()
-            found[place.partition] = (int(answer.offset), int(answer.timestamp))
-        return found
+        answers = {place.partition: future.result() for place, future in futures.items()}
+        return {partition: (int(answer.offset), int(answer.timestamp)) for partition, answer in answers.items()}
 
     def _partition_counts(self, name: str | None = None) -> dict[str, int]:
         self._client.poll(0)

@@ -110,6 +110,19 @@ def test_everything_is_sent_in_order_and_judged_once() -> None:
     assert {one["of"] for one in found["duplicates"] if one["verdict"] == "duplicate"} == {"u0"}
 
 
+def test_two_reports_of_one_library_are_equal() -> None:
+    """Partitions come in no fixed order. Break: report duplicates as they were read."""
+    first = Answers(TOPIC_ID)
+    broker = Broker(first)
+    run(broker, first, library(50))
+    judge = Judge(Window(1_000), Memory(1_000), rule_of)
+    made = [event_record(entry_of(n, f"u{n}", judge, broken=False), TOPICS) for n in range(50)]
+    records = [Record(one.topic, 0, n, 0, one.headers, one.value) for n, one in enumerate(made)]
+    second = Answers(TOPIC_ID)
+    second.take(reversed(records))
+    assert report(second) == report(first)
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 5, 40])
 def test_an_interrupted_run_is_gone_on_with_and_nothing_is_sent_again(turns: int) -> None:
     """Whatever had no verdict yet when it broke off. Break: do not wait for what an earlier run sent."""
