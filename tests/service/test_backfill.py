@@ -103,12 +103,13 @@ def test_a_library_is_judged_indexed_and_gone_on_with_after_a_kill(deployment: D
     # The dead letter is tried again, the rest is left out.
     assert report_of(deployment, str(library))["verdicts"] == result["verdicts"]
     assert sent_to(deployment) == COUNT + 1
-    deployment.send([SentUpload("live", (library / "000.jpg").read_bytes(), "default")])
+    original = next(v.upload_id for v in verdicts if v.verdict == "unique")
+    deployment.send([SentUpload("live", (library / original).read_bytes(), "default")])
     deployment.wait_judged(1)
     (live,) = deployment.verdicts()
     assert live.verdict == "duplicate"
     assert live.match is not None
-    assert live.match.upload_id == "000.jpg"
+    assert live.match.upload_id == original
     assert worker.metrics()["dejaview_upload_to_verdict_seconds_count"] == 1
 
 
