@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from threading import Event
 
 from models.model import load_model
+from stream.blas import one_blas_thread
 from stream.commit import Committer
 from stream.config import Settings
 from stream.decide import DecideStage
@@ -87,7 +88,8 @@ class Service:
         self._server: HealthServer | None = None
 
     def start(self) -> int:
-        """Start the stages; returns the port of /livez, /readyz and /metrics."""
+        """Start the stages; returns the port of /livez, /readyz and /metrics. This process multiplies in one thread."""
+        one_blas_thread()
         for stage in self.stages:
             self.health.unready(f"{stage} start", "starting")
             # The loop takes this back once it owns and has opened partitions.

@@ -13,6 +13,7 @@ import numpy as np
 from models.background import Background
 from models.encoder import load_encoder
 from ops.bench.cost import Meter
+from stream.blas import one_blas_thread
 from stream.config import EncodeSettings, IntakeSettings
 from stream.intake.sandbox import DecoderPool
 
@@ -30,6 +31,7 @@ def bare_loop(photos: Sequence[bytes], count: int) -> Bare:
 
     Decoders run ahead of the encoder, as ENCODE's do.
     """
+    one_blas_thread()
     batch = EncodeSettings().batch_items_max
     encoder, background, pool = load_encoder(), Background.load(), DecoderPool(IntakeSettings())
     with ThreadPoolExecutor(IntakeSettings().decoders) as threads:
