@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from models.perceptual import DISTANCE_MAX, QUALITY_MIN, hamming
@@ -145,7 +145,7 @@ def _rank(item: Item, candidates: Iterable[Hit], rule: Rule) -> Sequence[_Ranked
     As many as are asked of the index, and chosen as the index chooses: which of them the window still holds, and how
     many more it would have offered, must not matter.
     """
-    known = [replace(hit, similarity=1.0) if hit.row_id == item.row_id else hit for hit in join(candidates)]
+    known = [hit.at(1.0) if hit.row_id == item.row_id else hit for hit in join(candidates)]
     for hit in known:
         if hit.tenant != item.tenant:
             raise ValueError(f"candidate of tenant {hit.tenant!r} for an item of tenant {item.tenant!r}")

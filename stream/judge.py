@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -98,16 +98,24 @@ class _Twins:
         self._column = {id(item): n for n, item in enumerate(items)}
         vectors: Vector = np.stack([item.embedding for item in items])
         self._similarity = vectors @ vectors.T
-        self._representatives: list[tuple[int, Hit]] = []
+        # The representatives, in log order: their columns, themselves, and one by its row id.
+        self._columns: list[int] = []
+        self._hits: list[Hit] = []
+        self._ids: dict[str, Hit] = {}
 
     def near(self, item: Item, rows_max: int) -> list[Hit]:
-        row = self._similarity[self._column[id(item)]]
-        hits = [replace(hit, similarity=float(row[n])) for n, hit in self._representatives]
-        hits.sort(key=lambda hit: (hit.row_id != item.row_id, -hit.similarity, hit.ledger_offset))
-        return hits[:rows_max]
+        """The `rows_max` most similar representatives, and the one with the item's own row id."""
+        similarity = self._similarity[self._column[id(item)], self._columns]
+        nearest = np.argsort(-similarity, kind="stable")[:rows_max]
+        hits = [self._hits[n].at(float(similarity[n])) for n in nearest]
+        own = self._ids.get(item.row_id)
+        return [*hits, own] if own is not None else hits
 
     def add(self, item: Item, verdict: VerdictKind, order: int) -> None:
-        self._representatives.append((self._column[id(item)], item.as_hit(verdict, _IN_BATCH + order)))
+        hit = item.as_hit(verdict, _IN_BATCH + order)
+        self._columns.append(self._column[id(item)])
+        self._hits.append(hit)
+        self._ids.setdefault(hit.row_id, hit)
 
 
 @dataclass(frozen=True, slots=True)

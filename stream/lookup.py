@@ -16,7 +16,8 @@ from stream.kafka import LogReader
 from stream.ledger import read_entries
 from stream.neighbours.protocol import STRONG, Found, Hit, Index
 
-SEARCH_THREADS = 4
+# One asks for row ids meanwhile.
+SEARCH_THREADS = 5
 
 
 class Lookup:
@@ -48,7 +49,8 @@ class Lookup:
         for partition, offsets in repeated.items():
             read = read_entries(self._repeats, partition, offsets, self._timeout_s)
             entries.update({(partition, offset): entry for offset, entry in read.items()})
-        return Knowledge(self._search(items, pins), self._rows(items, pins), entries)
+        rows = self._searches.submit(self._rows, items, pins)
+        return Knowledge(self._search(items, pins), rows.result(), entries)
 
     def _search(
         self, items: Mapping[tuple[int, int], Item], pins: Mapping[int, Pin]

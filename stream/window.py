@@ -8,7 +8,6 @@ its partition.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 
 import numpy as np
 
@@ -61,7 +60,7 @@ class TenantRows:
         columns = np.argpartition(-similarity, keep - 1, axis=1)[:, :keep]
         found = []
         for n, row_id in enumerate(row_ids):
-            hits = [replace(self._hits[self._start + c], similarity=float(similarity[n, c])) for c in columns[n]]
+            hits = [self._hits[self._start + c].at(float(similarity[n, c])) for c in columns[n]]
             own = self._ids.get(row_id)
             found.append([*hits, own] if own is not None else hits)
         return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from schemas.events import Vector, VerdictKind
 
@@ -38,9 +38,11 @@ class Row:
     embedding: Vector
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A row near a query: what the decision needs of it, and the cosine similarity in [-1, 1]."""
+class Hit(NamedTuple):
+    """A row near a query: what the decision needs of it, and the cosine similarity in [-1, 1].
+
+    A tuple, because a batch makes thousands: a frozen dataclass took a sixth of DECIDE's time.
+    """
 
     row_id: str
     tenant: str
@@ -52,6 +54,10 @@ class Hit:
     verdict: VerdictKind
     ledger_offset: int
     similarity: float
+
+    def at(self, similarity: float) -> Hit:
+        """The same row, near another query."""
+        return Hit(*self[:-1], similarity)
 
 
 @dataclass(frozen=True, slots=True)

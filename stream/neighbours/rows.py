@@ -15,17 +15,7 @@ from stream.neighbours.protocol import TIMESTAMP_MIN, Found, Hit, Link, Row
 
 ENTRY_BYTES_MAX = 65_535
 UPLOAD_ID_BYTES_MAX = 1_024  # 256 characters of up to four bytes
-HIT_FIELDS = (
-    "row_id",
-    "tenant",
-    "upload_id",
-    "sha256",
-    "pdq",
-    "pdq_quality",
-    "bias",
-    "verdict",
-    "ledger_offset",
-)
+HIT_FIELDS = Hit._fields[:-1]
 
 Item = TypeVar("Item")
 
@@ -95,9 +85,18 @@ def record_of_row(row: Row) -> dict[str, Any]:
 
 def hit_of_record(record: Mapping[str, Any], similarity: float) -> Hit:
     """The collection's fields as a hit. Rounding may lift a cosine above 1: it is clipped."""
-    values = {name: record[name] for name in HIT_FIELDS}
-    values["verdict"] = VerdictKind(values["verdict"])
-    return Hit(**values, similarity=min(1.0, max(-1.0, float(similarity))))
+    return Hit(
+        row_id=record["row_id"],
+        tenant=record["tenant"],
+        upload_id=record["upload_id"],
+        sha256=record["sha256"],
+        pdq=record["pdq"],
+        pdq_quality=record["pdq_quality"],
+        bias=record["bias"],
+        verdict=VerdictKind(record["verdict"]),
+        ledger_offset=record["ledger_offset"],
+        similarity=min(1.0, max(-1.0, float(similarity))),
+    )
 
 
 def found_of_record(record: Mapping[str, Any]) -> Found:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class _Gallery:
         chosen = {*np.argsort(-similarity, kind="stable")[:_SHOWN]}
         if item.row_id in self.by_row_id:
             chosen.add(self.by_row_id[item.row_id])
-        return [replace(self.hits[n], similarity=float(similarity[n])) for n in sorted(map(int, chosen))]
+        return [self.hits[n].at(float(similarity[n])) for n in sorted(map(int, chosen))]
 
 
 def judge_log(records: Iterable[Record], rule_of: Callable[[str], Rule]) -> dict[str, Answer]:

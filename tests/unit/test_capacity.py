@@ -7,7 +7,6 @@ import hashlib
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -45,8 +44,7 @@ def traced() -> Iterator[Traced]:
 def fresh(n: int, tenant: str) -> Hit:
     """A row as the ledger gives it: no string is shared with another row."""
     digest = hashlib.sha256(str(n).encode()).hexdigest()
-    return replace(
-        hit(1.0),
+    return hit(1.0)._replace(
         row_id=digest[:32],
         tenant="".join(tenant),
         upload_id=f"{n:0{UPLOAD_ID_CHARS_MAX}d}".replace("0", "\N{GRINNING FACE}"),
