@@ -9,6 +9,7 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -229,13 +230,17 @@ def test_empty_and_read_only_batches(encoder: Encoder) -> None:
 
 
 def test_failed_batch_is_retried_with_clean_requests(openvino: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A runtime failure is EncoderBroken, and the next batch is right. Break: keep the old queue."""
+    """A runtime failure is EncoderBroken, and the next batch is right. Break: keep the old requests."""
 
     class Failing:
-        def start_async(self, *_: object) -> None:
+        def get_input_tensor(self) -> SimpleNamespace:
+            return SimpleNamespace(data=np.empty((1, 224, 224, 3), np.uint8))
+
+        def start_async(self) -> None:
             raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(openvino, "_queue", Failing())
+    running, *_ = openvino._requests  # type: ignore[attr-defined]
+    monkeypatch.setattr(openvino, "_requests", [running, Failing()])
     with pytest.raises(EncoderBroken, match="out of memory"):
         openvino.encode(golden.pictures())
     golden.check_parity(BUILT_IN, "openvino", openvino.encode)
