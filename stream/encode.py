@@ -33,6 +33,8 @@ log = logging.getLogger("dejaview.encode")
 STAGE = "encode"
 IDLE_WAIT_S = 0.1
 BUSY_WAIT_S = 0.005
+# A commit is a round trip; what a crash repeats for want of one DECIDE drops.
+COMMIT_EVERY_S = 0.2
 
 
 class EncodeStage:
@@ -67,6 +69,7 @@ class EncodeStage:
         self._in_flight: dict[tuple[int, int], Prepared] = {}
         self._in_flight_bytes = 0
         self._full = False
+        self._commit_at_s = 0.0
         self._unpublished: list[Prepared] = []
         self._backoff = Backoff(settings.kafka.request_timeout_s)
         self._consumer: GroupConsumer | None = None
@@ -115,7 +118,9 @@ class EncodeStage:
             self._open(consumer)
             if not self._backoff.waiting():
                 self._give_out(drain=False)
-                self._commit(list(self._offsets))
+                if time.monotonic() >= self._commit_at_s:
+                    self._commit(list(self._offsets))
+                    self._commit_at_s = time.monotonic() + COMMIT_EVERY_S
                 self._backoff.reset()
                 self._health.ready(f"{STAGE} output")
         except (TransientError, BatchAborted) as error:
@@ -183,7 +188,7 @@ class EncodeStage:
             for item, vector, bias in zip(decoded, vectors, biases, strict=True):
                 item.timings_s["encode"] = encode_s
                 embedding = encode_embedding(vector)
-                fingerprints[item.source.key] = fingerprint_of(item, embedding, float(bias), self._encoder)
+                fingerprints[item.source.key] = item.fingerprint(embedding, float(bias), self._encoder)
         return [self._outgoing(item, fingerprints.get(item.source.key)) for item in batch]
 
     def _outgoing(self, item: Prepared, fingerprint: Fingerprint | None) -> Outgoing:
@@ -238,17 +243,16 @@ class EncodeStage:
         """Publish what is decoded or comes out within half of the drain time; leave the rest uncommitted."""
         consumer.pause(list(self._offsets))
         deadline = time.monotonic() + self._settings.drain_s / 2
-        while self._in_flight and time.monotonic() < deadline:
-            self._health.beat(STAGE)
-            self._collect(BUSY_WAIT_S)
-            try:
+        try:
+            while self._in_flight and time.monotonic() < deadline:
+                self._health.beat(STAGE)
+                self._collect(BUSY_WAIT_S)
                 self._give_out(drain=True)
-                self._commit(list(self._offsets))
-            except StageStopped:
-                raise
-            except DejaviewError as error:
-                log.warning("left undone at shutdown, the next owner does it again: %s", error)
-                return
+            self._commit(list(self._offsets))
+        except StageStopped:
+            raise
+        except DejaviewError as error:
+            log.warning("left undone at shutdown, the next owner does it again: %s", error)
 
     def _report(self) -> None:
         metrics = self._metrics
@@ -270,31 +274,3 @@ class EncodeStage:
             self._health.unready(f"{STAGE} partitions", "none assigned yet")
         else:
             self._health.ready(f"{STAGE} partitions")
-
-
-def fingerprint_of(item: Prepared, embedding: str, bias: float, encoder: Encoder) -> Fingerprint:
-    """The fingerprint of a decoded and encoded upload."""
-    decoded = item.decoded
-    if decoded is None or item.tenant is None or item.upload_id is None:
-        raise ValueError(f"upload {item.source.key} is not decoded")
-    return Fingerprint(
-        source=item.source,
-        source_topic=item.record.topic,
-        upload_timestamp_ms=item.record.timestamp_ms,
-        event_time=item.event_time,
-        traceparent=item.traceparent,
-        tenant=item.tenant,
-        upload_id=item.upload_id,
-        sha256=item.sha256,
-        pdq=decoded.pdq,
-        pdq_quality=decoded.pdq_quality,
-        embedding=embedding,
-        bias=bias,
-        model_id=encoder.model_id,
-        format=decoded.format,
-        width=decoded.width,
-        height=decoded.height,
-        byte_count=item.byte_count,
-        runtime=encoder.runtime,
-        timings_s=item.timings_s,
-    )

@@ -17,8 +17,9 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TypeVar
 
+from models.encoder import Encoder
 from schemas.cloudevents import BadEvent, Upload, claimed_id, raw_tenant, read_upload, truncated
-from schemas.events import DETAIL_CHARS_MAX, FingerprintFailure, Reason, SourcePosition, UploadReference
+from schemas.events import DETAIL_CHARS_MAX, Fingerprint, FingerprintFailure, Reason, SourcePosition, UploadReference
 from stream.config import IntakeSettings
 from stream.errors import ItemError, SandboxUnavailable, StoreUnavailable
 from stream.intake.decode import Decoded
@@ -64,6 +65,33 @@ class Prepared:
         record = self.record
         headers = sum(HEADER_BYTES + len(name) + len(value) for name, value in record.headers)
         return len(record.value or b"") + len(record.key or b"") + headers
+
+    def fingerprint(self, embedding: str, bias: float, encoder: Encoder) -> Fingerprint:
+        """Of an upload that is decoded and encoded."""
+        decoded = self.decoded
+        if decoded is None or self.tenant is None or self.upload_id is None:
+            raise ValueError(f"upload {self.source.key} is not decoded")
+        return Fingerprint(
+            source=self.source,
+            source_topic=self.record.topic,
+            upload_timestamp_ms=self.record.timestamp_ms,
+            event_time=self.event_time,
+            traceparent=self.traceparent,
+            tenant=self.tenant,
+            upload_id=self.upload_id,
+            sha256=self.sha256,
+            pdq=decoded.pdq,
+            pdq_quality=decoded.pdq_quality,
+            embedding=embedding,
+            bias=bias,
+            model_id=encoder.model_id,
+            format=decoded.format,
+            width=decoded.width,
+            height=decoded.height,
+            byte_count=self.byte_count,
+            runtime=encoder.runtime,
+            timings_s=self.timings_s,
+        )
 
 
 class StoppedError(Exception):

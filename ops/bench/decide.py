@@ -71,8 +71,10 @@ def _fingerprints(deployment: Deployment, model: Model, count: int, ground: Grou
     """Copies and new pictures in turn; a copy is its original's tenant's."""
     new = like(ground.rows[:LIKE_ROWS], count, seed=1)
     made = []
+    new_bias, copy_bias = model.background.bias(new), model.background.bias(ground.copies)
     for number in range(count):
         place = number // 2 % len(ground.copies)
-        vector, tenant = (ground.copies[place], int(ground.own[place])) if number % 2 else (new[number], number // 2)
-        made.append(fingerprint(number, f"upload-{number}", tenant_of(tenant), vector, deployment, model))
+        copy = ground.copies[place], copy_bias[place], int(ground.own[place])
+        vector, bias, tenant = copy if number % 2 else (new[number], new_bias[number], number // 2)
+        made.append(fingerprint(number, f"upload-{number}", tenant_of(tenant), vector, bias, deployment, model))
     return made

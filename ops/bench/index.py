@@ -58,7 +58,8 @@ def _stage(rig: Rig, photos: Sequence[bytes], count: int, bare: float) -> list[F
     model, vectors = load_model(), like(ground_of(photos, 1, len(photos)).rows, count, seed=2)
     with Deployment(rig) as deployment:
         made = [
-            fingerprint(n, f"upload-{n}", tenant_of(n), vector, deployment, model) for n, vector in enumerate(vectors)
+            fingerprint(n, f"upload-{n}", tenant_of(n), vector, bias, deployment, model)
+            for n, (vector, bias) in enumerate(zip(vectors, model.background.bias(vectors), strict=True))
         ]
         entries = [ledger_entry(one) for one in made]
         worker = deployment.start("index")

@@ -34,14 +34,14 @@ def tenant_of(number: int) -> str:
 
 
 def fingerprint(
-    number: int, name: str, tenant: str, vector: Vector, deployment: Deployment, model: Model
+    number: int, name: str, tenant: str, vector: Vector, bias: float, deployment: Deployment, model: Model
 ) -> Fingerprint:
     """As ENCODE writes it, of the upload at this place of the uploads topic."""
     return Fingerprint(
         source=SourcePosition(topic_id="bench", partition=number % PARTITIONS, offset=number // PARTITIONS),
         source_topic=deployment.settings.topics.uploads, upload_timestamp_ms=0,
         tenant=tenant, upload_id=name, sha256=_sha256(name), pdq=_sha256(f"pdq {name}"), pdq_quality=100,
-        embedding=encode_embedding(vector), bias=float(model.background.bias(vector[None])[0]), model_id=model.model_id,
+        embedding=encode_embedding(vector), bias=float(bias), model_id=model.model_id,
         format="JPEG", width=640, height=480, byte_count=100_000, runtime=RUNTIME, timings_s={"decode": 0.004},
     )  # fmt: skip
 
@@ -68,9 +68,9 @@ def ledger_entry(of: Fingerprint) -> LedgerEntry:
     )  # fmt: skip
 
 
-def row_of(number: int, vector: Vector, deployment: Deployment, model: Model) -> Row:
+def row_of(number: int, vector: Vector, bias: float, deployment: Deployment, model: Model) -> Row:
     """As INDEX inserts it."""
-    made = ledger_entry(fingerprint(number, f"row-{number}", tenant_of(number), vector, deployment, model))
+    made = ledger_entry(fingerprint(number, f"row-{number}", tenant_of(number), vector, bias, deployment, model))
     partition = partition_of(tenant_of(number).encode(), PARTITIONS)
     value = made.model_dump_json(exclude_none=True).encode()
     (row,) = rows_of([Record(deployment.settings.topics.ledger, partition, number, 0, [], value)])

@@ -34,7 +34,8 @@ class Filled:
         spent_s, self.guarantee = 0.0, 0
         for start in range(0, len(ground.rows), ROWS_AT_ONCE):
             some = ground.rows[start : start + ROWS_AT_ONCE]
-            rows = [row_of(start + n, vector, deployment, model) for n, vector in enumerate(some)]
+            vectors = zip(some, model.background.bias(some), strict=True)
+            rows = [row_of(start + n, vector, bias, deployment, model) for n, (vector, bias) in enumerate(vectors)]
             begun = time.perf_counter()
             for piece in in_pieces(rows):
                 self.guarantee = self.index.insert(piece)
