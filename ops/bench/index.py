@@ -1,4 +1,4 @@
-"""INDEX alone beside the bare insert loop, and how searches and memory grow with the rows."""
+"""INDEX alone: ledger entries are on the topic; beside the bare insert loop into the same Milvus."""
 
 from __future__ import annotations
 
@@ -7,51 +7,20 @@ from collections.abc import Sequence
 from models.model import load_model
 from ops.bench.cost import Meter, resident_bytes
 from ops.bench.records import fingerprint, ledger_entry, publish, tenant_of
-from ops.bench.result import Figure, Line, Part, Plot
-from ops.bench.rig import Deployment, Rig, pid_of, until
+from ops.bench.result import Figure, Part
+from ops.bench.rig import Deployment, Rig, until
 from ops.bench.search import Filled
 from ops.bench.vectors import ground_of, like
 
-COPIES_MAX = 500
-BARE_S = 5.0
-SEARCHES = 300
-NOTE = (
-    "Rows of photos, the rest drawn from the same distribution; HNSW, sealed and indexed before it is searched. A "
-    "search asks for one tenant's nearest rows with a guarantee that costs no wait. Memory: of the whole server, in "
-    "which earlier sizes are still loaded."
-)
+NOTE = "Every entry is a new picture's; HNSW. Beside it: inserts of as many rows at once as INDEX makes, nothing else."
 
 
-def measure(rig: Rig, photos: Sequence[bytes], count: int, sizes: Sequence[int]) -> Part:
-    """The stage once, then one collection a size."""
-    figures, inserted = [], 0.0
-    p50s, p99s, memory = [], [], []
-    for size in sizes:
-        ground = ground_of(photos, COPIES_MAX, size)
-        with Deployment(rig) as deployment:
-            filled = Filled(deployment, ground, load_model())
-            inserted = filled.inserted_per_s
-            p50, p99 = filled.search_ms(SEARCHES)
-            rate, recall = filled.search_rate(64, BARE_S), filled.recall()
-            filled.close()
-        memory.append(sum(resident_bytes(pid) for pid in pid_of(rig.milvus)) / 1e6)
-        p50s.append(p50)
-        p99s.append(p99)
-        at = f"{size:,} rows"
-        figures += [
-            Figure(f"{at}: search of one, p50", p50, "ms"),
-            Figure(f"{at}: search of one, p99", p99, "ms"),
-            Figure(f"{at}: searches in batches of 64", rate, "/s"),
-            Figure(f"{at}: recall@1 of edited copies", recall, "", "exact search", 1.0),
-            Figure(f"{at}: resident memory of Milvus", memory[-1], "MB"),
-        ]
-    figures = [*_stage(rig, photos, count, inserted), *figures]
-    x = [float(size) for size in sizes]
-    plots = [
-        Plot("Search of one picture", "rows", "ms", [Line("p50", x, p50s), Line("p99", x, p99s)], logarithmic=True),
-        Plot("Memory of Milvus", "rows", "MB", [Line("resident", x, memory)], logarithmic=True),
-    ]
-    return Part("index", "INDEX alone, and the index by size", NOTE, figures, plots)
+def measure(rig: Rig, photos: Sequence[bytes], count: int) -> Part:
+    """Rows/s of this many entries."""
+    with Deployment(rig) as deployment:
+        filled = Filled(deployment, ground_of(photos, 1, count), load_model())
+        filled.close()
+    return Part("index", "INDEX alone", NOTE, _stage(rig, photos, count, filled.inserted_per_s))
 
 
 def _stage(rig: Rig, photos: Sequence[bytes], count: int, bare: float) -> list[Figure]:

@@ -32,7 +32,7 @@ def measure(args: argparse.Namespace, names: Sequence[str], folder: Path, say: C
             "decode": lambda: decode.measure(photos, args.uploads),
             "encode": lambda: encode.measure(photos, args.seconds),
             "decide": lambda: decide.measure(rig, photos, args.fingerprints, args.rows),
-            "index": lambda: index.measure(rig, photos, args.fingerprints, args.rows),
+            "index": lambda: index.measure(rig, photos, args.fingerprints),
             "latency": lambda: latency.measure(rig, photos, args.uploads, args.seconds),
         }
         found: list[Part] = []

@@ -1,6 +1,6 @@
 """The overview's picture for the README: `python -m tests.monitoring.overview OUT.png`.
 
-Real Kafka, Milvus, workers and Prometheus, the chart's rules and queries; eight minutes of photographs and edits, with
+Real Kafka, Milvus, workers and Prometheus, the chart's rules and queries; five minutes of photographs and edits, with
 an outage of Milvus among them. Only the drawing is not Grafana's, which cannot be installed everywhere.
 """
 
@@ -22,8 +22,8 @@ from tests.support.photos import mixture
 from tests.support.picture import Series, draw
 from tests.support.prometheus import Prometheus
 
-MINUTES = 8
-OUTAGE_S, OUTAGE_AT_S = 20, 240
+MINUTES = 5
+OUTAGE_S, OUTAGE_AT_S = 20, 150
 PER_S, TENANTS, PICTURES = 20, 5, 400
 STEP_S = 5
 VARIABLES = {"$namespace": "test", "$job": ".*", "$__rate_interval": "30s"}

@@ -162,6 +162,7 @@ class Deployment:
         for upload in uploads:
             headers = upload_headers(upload.upload_id, upload.tenant, upload.content_type, "/tests")
             producer.produce([Outgoing(self.settings.topics.uploads, upload.value, headers, upload.partition)])
+            producer.serve()
             sent += 1
         producer.flush()
         return sent
