@@ -178,7 +178,7 @@ class IntakeSettings(Section):
 class EncodeSettings(Section):
     batch_items_max: Positive = Field(32, description="pictures in one encoder batch")
     batch_wait_s: Seconds = Field(0.002, description="the oldest picture waits at most this long for company")
-    in_flight_items_max: Positive = Field(256, description="uploads taken from Kafka and not yet committed")
+    in_flight_items_max: Positive = Field(256, description="uploads taken from Kafka and not yet published")
     in_flight_bytes_max: Positive = Field(256_000_000, description="bytes of images in flight")
 
 

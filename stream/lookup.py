@@ -16,8 +16,7 @@ from stream.kafka import LogReader
 from stream.ledger import read_entries
 from stream.neighbours.protocol import STRONG, Found, Hit, Index
 
-# One asks for row ids meanwhile.
-SEARCH_THREADS = 5
+SEARCH_THREADS = 4
 
 
 class Lookup:
@@ -28,7 +27,7 @@ class Lookup:
         self._repeats = repeats
         self._judge_of = judge_of
         self._timeout_s = timeout_s
-        self._searches = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
+        self._searches = ThreadPoolExecutor(SEARCH_THREADS + 1, thread_name_prefix="search")  # one for row ids
 
     def close(self) -> None:
         self._searches.shutdown(wait=False, cancel_futures=True)

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -123,26 +124,26 @@ class Prometheus:
             with error:
                 if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
                     raise AssertionError(f"{parameters}: {error.read().decode()}") from error
-        except URLError:
+        except (OSError, HTTPException):
             assert self._process.poll() is None, (self.folder / "prometheus.log").read_text()
         return None
 
     def alerts(self) -> dict[tuple[str, str], str]:
         """Alert and severity -> pending or firing, the most of its series."""
-        found = (self.get("alerts") or {"alerts": []})["alerts"]
+        found = (self.get("alerts") or {}).get("alerts", [])
         states = sorted(((one["labels"]["alertname"], one["labels"]["severity"]), one["state"]) for one in found)
         return dict(sorted(states, key=lambda pair: pair[1] == "firing"))
 
     def query(self, expr: str) -> list[float]:
         """The values of a query now."""
-        return [float(one["value"][1]) for one in self.get("query", query=expr)["result"]]
+        return [float(one["value"][1]) for one in (self.get("query", query=expr) or {}).get("result", [])]
 
     def history(self, expr: str, start_s: float, end_s: float, step_s: float) -> Series:
         """The values of a query over a time, without those that are no number."""
-        found = self.get("query_range", query=expr, start=str(start_s), end=str(end_s), step=str(step_s))["result"]
+        answer = self.get("query_range", query=expr, start=str(start_s), end=str(end_s), step=str(step_s))
         return [
             (one["metric"], [(float(at), float(value)) for at, value in one["values"] if value != "NaN"])
-            for one in found
+            for one in (answer or {}).get("result", [])
         ]
 
 

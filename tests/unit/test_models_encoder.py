@@ -82,7 +82,7 @@ def test_golden_vectors_are_reproduced(encoder: Encoder) -> None:
 def test_company_does_not_matter(encoder: Encoder, edited: Pixels) -> None:
     """A picture has one embedding, alone, in a batch of any size and at any place in it.
 
-    Break: keep every request's result in row 0 (`vectors[0]` in `_keep`).
+    Break: keep every request's result in row 0 (`vectors[0]` in `OpenvinoEncoder.encode`).
     """
     batch = edited[::9]
     together = encoder.encode(batch)
