@@ -20,12 +20,13 @@ def replace(owner: str, name: str, around: Around) -> None:
 
 
 def _encode_commits_what_it_took() -> None:
-    """R1: ENCODE commits an upload's offset when it takes it, not when its fingerprint is on the broker."""
+    """R1: ENCODE commits an upload's offset as soon as it takes it, not when its fingerprint is on the broker."""
 
     def around(_original: Call) -> Call:
         return lambda self: self.position if (self.position or 0) > self._committed else None
 
     replace("stream.offsets.ContiguousOffsets", "to_commit", around)
+    vars(import_module("stream.encode"))["COMMIT_EVERY_S"] = 0.0
 
 
 def _offsets_outside_the_transaction() -> None:
