@@ -45,7 +45,7 @@ class OpenvinoEncoder:
         try:
             for number in range(len(batch) + turns):
                 request = self._requests[number % turns]
-                if 0 <= number - turns < len(batch):
+                if number >= turns:
                     request.wait()
                     vectors[number - turns] = request.get_output_tensor().data[0]
                 if number < len(batch):

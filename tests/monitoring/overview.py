@@ -20,13 +20,13 @@ from ops.local.milvus import MilvusServer
 from tests.support.deployment import Deployment, SentUpload
 from tests.support.photos import mixture
 from tests.support.picture import Series, draw
-from tests.support.prometheus import Prometheus
+from tests.support.prometheus import Prometheus, without_variables
 
 MINUTES = 5
 OUTAGE_S, OUTAGE_AT_S = 20, 150
 PER_S, TENANTS, PICTURES = 20, 5, 400
 STEP_S = 5
-VARIABLES = {"$namespace": "test", "$job": ".*", "$__rate_interval": "30s"}
+RATE_INTERVAL = "30s"
 
 
 def paced(milvus: MilvusServer) -> Iterator[SentUpload]:
@@ -62,9 +62,7 @@ def main(out: Path) -> None:
                 deployment.send(paced(milvus))
 
                 def ask(expr: str) -> Series:
-                    for variable, value in VARIABLES.items():
-                        expr = expr.replace(variable, value)
-                    return prometheus.history(expr, begun, time.time(), STEP_S)
+                    return prometheus.history(without_variables(expr, RATE_INTERVAL), begun, time.time(), STEP_S)
 
                 empty = draw(dashboards()["overview"], ask, out)
         finally:

@@ -20,14 +20,14 @@ from ops.local.milvus import MilvusServer
 from tests.support.deployment import Deployment, SentUpload, Worker, until
 from tests.support.missing import is_missing
 from tests.support.photos import mixture
-from tests.support.prometheus import Prometheus, program, shortened
+from tests.support.prometheus import Prometheus, program, shortened, without_variables
 
 pytestmark = pytest.mark.timeout(420)
 
 STALE_NOW_S = 5
 PICTURES = 120
 UNREACHABLE, WAIT = ("DejaviewIndexUnreachable", "ticket"), ("DejaviewUploadsWait", "page")
-VARIABLES = {"$namespace": "test", "$job": ".*", "$__rate_interval": "10s"}
+RATE_INTERVAL = "10s"
 # Nothing of this happens here, or it is over before it is read.
 MAY_BE_ZERO = {
     "Alerts firing", "Bytes in flight", "Decoder processes replaced", "Error budgets used, 3 days",
@@ -53,9 +53,8 @@ class Panels:
         self.left = {one for one in self.left if not self._shows(one[1], one[2])}
 
     def _shows(self, title: str, expr: str) -> bool:
-        for variable, value in VARIABLES.items():
-            expr = expr.replace(variable, value)
-        values = [value for value in self._prometheus.query(expr) if not math.isnan(value)]
+        found = self._prometheus.query(without_variables(expr, RATE_INTERVAL))
+        values = [value for value in found if not math.isnan(value)]
         return any(values) or (bool(values) and title in MAY_BE_ZERO)
 
 

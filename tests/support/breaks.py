@@ -26,7 +26,7 @@ def _encode_commits_what_it_took() -> None:
         return lambda self: self.position if (self.position or 0) > self._committed else None
 
     replace("stream.offsets.ContiguousOffsets", "to_commit", around)
-    vars(import_module("stream.encode"))["COMMIT_EVERY_S"] = 0.0
+    replace("stream.encode", "COMMIT_EVERY_S", lambda _original: 0.0)
 
 
 def _offsets_outside_the_transaction() -> None:

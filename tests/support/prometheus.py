@@ -73,6 +73,13 @@ def shortened(rules: str, stale_s: int, stale_now_s: int) -> str:
     return shorter.replace(f"> bool {stale_s}", f"> bool {stale_now_s}")
 
 
+def without_variables(expr: str, rate_interval: str) -> str:
+    """A panel's query with values for Grafana's variables."""
+    for variable, value in {"$namespace": "test", "$job": ".*", "$__rate_interval": rate_interval}.items():
+        expr = expr.replace(variable, value)
+    return expr
+
+
 def _faster_s(found: re.Match[str]) -> int:
     return int(found[1]) * _SECONDS[found[2]] // FASTER
 
