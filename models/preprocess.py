@@ -13,6 +13,7 @@ The first frame is taken as it stands; colour profiles are ignored.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -39,6 +40,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Orientations whose stored columns are the upright rows; that store the upright picture's first column, or row, last.
+_LYING, _FROM_RIGHT, _FROM_BELOW = {5, 6, 7, 8}, {2, 3, 7, 8}, {3, 4, 6, 7}
 
 
 def reduce(image: Image.Image) -> Pixels:
@@ -52,6 +55,38 @@ def reduce(image: Image.Image) -> Pixels:
     small = to_rgb(image).resize((SIDE, SIDE), _FILTER)
     turn = _UPRIGHT.get(_orientation(image))
     return np.asarray(small if turn is None else small.transpose(turn), dtype=np.uint8)
+
+
+def cut(image: Image.Image, boxes: Sequence[tuple[float, float, float, float]]) -> list[Pixels]:
+    """Parts of the picture, each as `reduce` makes the whole.
+
+    Args:
+        boxes: left, top, right, bottom as shares of width and height, upright.
+
+    Raises:
+        OSError: Pillow cannot read the pixels.
+    """
+    rgb, orientation = to_rgb(image), _orientation(image)
+    turn = _UPRIGHT.get(orientation)
+    parts = []
+    for box in boxes:
+        left, top, right, bottom = _as_stored(box, orientation)
+        place = (left * rgb.width, top * rgb.height, right * rgb.width, bottom * rgb.height)
+        small = rgb.resize((SIDE, SIDE), _FILTER, place)
+        parts.append(np.asarray(small if turn is None else small.transpose(turn), dtype=np.uint8))
+    return parts
+
+
+def _as_stored(box: tuple[float, float, float, float], orientation: int) -> tuple[float, float, float, float]:
+    """Where a box of the upright picture lies in the stored one."""
+    left, top, right, bottom = box
+    if orientation in _LYING:
+        left, top, right, bottom = top, left, bottom, right
+    if orientation in _FROM_RIGHT:
+        left, right = 1 - right, 1 - left
+    if orientation in _FROM_BELOW:
+        top, bottom = 1 - bottom, 1 - top
+    return left, top, right, bottom
 
 
 def _orientation(image: Image.Image) -> int:

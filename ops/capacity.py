@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from models.panels import PANELS_MAX
 from stream.config import Settings
 from stream.kafka.consumer import FETCH_BYTES_MAX, QUEUED_BYTES_MAX
 from stream.ledger import READ_RECORDS
@@ -27,8 +28,9 @@ WINDOW_ROW_BYTES = 5_000
 MEMORY_ENTRY_BYTES = 700
 # uint8 [224, 224, 3] of a decoded picture.
 PIXELS_BYTES = 224 * 224 * 3
-# One record of a batch, parsed, with its candidates, its outcome and its serialised form.
+# One record of a batch, parsed, with its candidates, its outcome and its serialised form; so much again for a panel.
 WORK_BYTES = 40_000
+PANEL_WORK_BYTES = 20_000
 # One record of the ledger as it is read when a partition is opened.
 LEDGER_RECORD_BYTES = 10_000
 # What the allocator holds beyond what is in use, as a share of everything that comes and goes.
@@ -56,7 +58,7 @@ def worker_parts(settings: Settings, stages: Collection[Stage], partitions: int 
         parts["windows"] = owned * decide.window_rows_max * WINDOW_ROW_BYTES
         parts["memories"] = owned * decide.memory_entries_max * MEMORY_ENTRY_BYTES
         parts["restore"] = READ_RECORDS * LEDGER_RECORD_BYTES
-        parts["decide batch"] = decide.batch_items_max * WORK_BYTES
+        parts["decide batch"] = decide.batch_items_max * (WORK_BYTES + PANELS_MAX * PANEL_WORK_BYTES)
     if Stage.INDEX in stages:
         parts["index batch"] = settings.ledger_index.batch_items_max * WORK_BYTES
     parts["allocator"] = int(ALLOCATOR_SHARE * sum(count for name, count in parts.items() if name not in _LASTING))
@@ -95,7 +97,8 @@ def _encode_parts(settings: Settings) -> dict[str, int]:
         "in flight": encode.in_flight_bytes_max,
         # A structured event is JSON: its text, the picture's base64 in it and the picture, while one is parsed.
         "parsing": 3 * settings.topics.message_bytes_max,
-        "pixels": encode.in_flight_items_max * PIXELS_BYTES,
+        # Every upload may be a collage.
+        "pixels": encode.in_flight_items_max * (1 + PANELS_MAX) * PIXELS_BYTES,
         # The batch as one array and as the runtime's input (float32), and its vectors.
         "encode batch": encode.batch_items_max * PIXELS_BYTES * 10,
     }

@@ -14,11 +14,12 @@ from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 Vector: TypeAlias = NDArray[np.float32]
 
 EMBEDDING_SIZE = 256
+PANELS_MAX = 4
 NORM_TOLERANCE = 0.01
 UPLOAD_ID_CHARS_MAX = 256
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -33,6 +34,16 @@ Embedding = Annotated[
     str,
     Field(description=f"{EMBEDDING_SIZE} float32 values, little endian, base64; L2 norm 1"),
 ]
+
+
+def _unit_length(value: str) -> str:
+    norm = float(np.linalg.norm(decode_embedding(value)))
+    if not abs(norm - 1.0) < NORM_TOLERANCE:
+        raise ValueError(f"the embedding's L2 norm is {norm}, not 1")
+    return value
+
+
+UnitEmbedding = Annotated[Embedding, AfterValidator(_unit_length)]
 
 
 class Reason(StrEnum):
@@ -109,6 +120,28 @@ class FromUpload(Contract):
     traceparent: Annotated[str | None, Field(max_length=TRACEPARENT_CHARS_MAX)] = None
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Box(Contract):
+    """A part of a picture, as shares of its width and height, upright."""
+
+    left: Share
+    top: Share
+    right: Share
+    bottom: Share
+
+
+class Panel(Contract):
+    """A part of an upload that looks like a picture of its own: one of a collage, what a screenshot shows."""
+
+    box: Box
+    pdq: Pdq
+    pdq_quality: Annotated[int, Field(ge=0, le=100)]
+    embedding: UnitEmbedding
+    bias: float
+
+
 class Fingerprint(FromUpload):
     """One decoded and encoded picture, on its way to its judge."""
 
@@ -118,8 +151,9 @@ class Fingerprint(FromUpload):
     sha256: Sha256
     pdq: Pdq
     pdq_quality: Annotated[int, Field(ge=0, le=100)]
-    embedding: Embedding
+    embedding: UnitEmbedding
     bias: Annotated[float, Field(description="mean similarity to the nearest background vectors")]
+    panels: Annotated[list[Panel], Field(max_length=PANELS_MAX)] = []
     model_id: str
     format: str
     width: Annotated[int, Field(gt=0, description="pixels")]
@@ -127,15 +161,6 @@ class Fingerprint(FromUpload):
     byte_count: Annotated[int, Field(gt=0)]
     runtime: str
     timings_s: dict[str, float] = {}
-
-    @field_validator("embedding")
-    @classmethod
-    def _unit_length(cls, value: str) -> str:
-        vector = decode_embedding(value)
-        norm = float(np.linalg.norm(vector))
-        if not abs(norm - 1.0) < NORM_TOLERANCE:
-            raise ValueError(f"the embedding's L2 norm is {norm}, not 1")
-        return value
 
 
 class FingerprintFailure(FromUpload):
@@ -158,8 +183,9 @@ class Neighbour(Contract):
 
     upload_id: UploadId
     similarity: Annotated[float, Field(description="cosine of the two embeddings, rounded to 1e-4")]
-    score: Annotated[float, Field(description="similarity less half of both biases, rounded to 1e-4")]
+    score: Annotated[float, Field(description="similarity, normalised, and what the PDQ hashes add; rounded to 1e-4")]
     verdict: Annotated[VerdictKind, Field(description="the neighbour's own verdict: unique or review")]
+    panel: Annotated[Box | None, Field(description="the part of the upload that is near; absent: all of it")] = None
 
 
 class Trace(Contract):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from models.perceptual import DISTANCE_MAX, QUALITY_MIN, hamming
-from schemas.events import Evidence, Fingerprint, Neighbour, Vector, Verdict, VerdictKind, decode_embedding
+from models import panels
+from models.perceptual import DISTANCE_MAX, QUALITY_MIN, agreement, hamming
+from schemas.events import Box, Evidence, Fingerprint, Neighbour, Vector, Verdict, VerdictKind, decode_embedding
 from stream.neighbours.protocol import Hit
 from stream.tenants import row_id
 
@@ -31,6 +32,17 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """What candidates are compared with: a picture, or a panel of it. `embedding` is float32 [256] of length 1."""
+
+    embedding: Vector
+    bias: float
+    pdq: str
+    pdq_quality: int
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """A picture to judge. `embedding` is float32 [256] of length 1."""
 
@@ -43,6 +55,12 @@ class Item:
     bias: float
     embedding: Vector
     model_id: str
+    panels: tuple[View, ...] = ()
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The whole picture, then its panels."""
+        return View(self.embedding, self.bias, self.pdq, self.pdq_quality), *self.panels
 
     @classmethod
     def of(cls, fingerprint: Fingerprint) -> Item:
@@ -56,6 +74,10 @@ class Item:
             bias=fingerprint.bias,
             embedding=decode_embedding(fingerprint.embedding),
             model_id=fingerprint.model_id,
+            panels=tuple(
+                View(decode_embedding(panel.embedding), panel.bias, panel.pdq, panel.pdq_quality, panel.box)
+                for panel in fingerprint.panels
+            ),
         )
 
     def as_hit(self, verdict: VerdictKind, ledger_offset: int) -> Hit:
@@ -74,28 +96,54 @@ class Item:
         )
 
 
+class Score(NamedTuple):
+    """What says that a row and a view are copies.
+
+    Attributes:
+        total: what is held against the thresholds, rounded to 1e-4.
+        embedding: of it, what the embedding says alone.
+        agreed: the perceptual hashes are as near as those of copies.
+    """
+
+    total: float
+    embedding: float
+    agreed: bool
+
+
+_SAME_BYTES = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Ranked:
     hit: Hit
     exact: bool
-    score: float
+    score: Score
+    box: Box | None
 
     @property
     def order(self) -> tuple[bool, float, int, str]:
-        return (not self.exact, -self.score, self.hit.ledger_offset, self.hit.row_id)
+        return (not self.exact, -self.score.total, self.hit.ledger_offset, self.hit.row_id)
 
     def neighbour(self) -> Neighbour:
         return Neighbour(
             upload_id=self.hit.upload_id,
             similarity=round(self.hit.similarity, DIGITS),
-            score=self.score,
+            score=self.score.total,
             verdict=self.hit.verdict,
+            panel=self.box,
         )
 
 
-def score_of(similarity: float, bias: float, row_bias: float) -> float:
-    """Similarity less half of both biases, rounded to 1e-4 (symmetric background normalisation)."""
-    return round(float(similarity) - (bias + row_bias) / 2, DIGITS)
+def score_of(view: View, hit: Hit) -> Score:
+    """Similarity less half of both biases (symmetric background normalisation), and what the perceptual hashes add.
+
+    A panel's is lowered by `panels.COST`.
+    """
+    alone = float(hit.similarity) - (view.bias + hit.bias) / 2 - (panels.COST if view.box is not None else 0.0)
+    if min(view.pdq_quality, hit.pdq_quality) < QUALITY_MIN:
+        return Score(round(alone, DIGITS), round(alone, DIGITS), agreed=False)
+    distance = hamming(view.pdq, hit.pdq)
+    return Score(round(alone + agreement(distance), DIGITS), round(alone, DIGITS), distance <= DISTANCE_MAX)
 
 
 def join(hits: Iterable[Hit]) -> list[Hit]:
@@ -108,19 +156,20 @@ def join(hits: Iterable[Hit]) -> list[Hit]:
     return list(rows.values())
 
 
-def judge(item: Item, candidates: Iterable[Hit], rule: Rule) -> Verdict:
-    """The verdict on an item, given the representatives of its tenant that are near it.
+def judge(item: Item, candidates: Iterable[Hit], rule: Rule, of_panels: Sequence[Iterable[Hit]] = ()) -> Verdict:
+    """The verdict on an item, given the representatives of its tenant that are near it, and near each of its panels.
 
-    A candidate with the item's own row id is the same bytes: similarity and score are 1 by
-    definition (identity is not normalised) and so is the confidence.
+    A row's score is its best over the picture and its panels. A candidate with the item's own row id is the same
+    bytes: similarity and score are 1 by definition (identity is not normalised) and so is the confidence.
 
     Raises:
-        ValueError: a candidate belongs to another tenant; nothing may be said of it.
+        ValueError: a candidate belongs to another tenant, and nothing may be said of it; or candidates are given of
+            more or fewer panels than there are.
     """
-    ranked = _rank(item, candidates, rule)
+    ranked = _rank(item, (candidates, *of_panels), rule)
     best = ranked[0] if ranked else None
     kind = _kind(best, rule)
-    evidence = _evidence(item, best, rule) if best else []
+    evidence = _evidence(best, rule) if best else []
     neighbours = [r.neighbour() for r in ranked]
     return Verdict(
         tenant=item.tenant,
@@ -128,10 +177,10 @@ def judge(item: Item, candidates: Iterable[Hit], rule: Rule) -> Verdict:
         verdict=kind,
         match=neighbours[0] if kind is not VerdictKind.UNIQUE else None,
         similarity=neighbours[0].similarity if best else None,
-        score=best.score if best else None,
+        score=best.score.total if best else None,
         threshold=rule.duplicate_threshold,
-        margin=round(best.score - rule.duplicate_threshold, DIGITS) if best else None,
-        confidence=_confidence(best, evidence, rule),
+        margin=round(best.score.total - rule.duplicate_threshold, DIGITS) if best else None,
+        confidence=_confidence(best, rule),
         evidence=evidence,
         neighbours=neighbours,
         model_id=item.model_id,
@@ -139,47 +188,60 @@ def judge(item: Item, candidates: Iterable[Hit], rule: Rule) -> Verdict:
     )
 
 
-def _rank(item: Item, candidates: Iterable[Hit], rule: Rule) -> Sequence[_Ranked]:
-    """The most similar rows, by score.
+def _rank(item: Item, found: Sequence[Iterable[Hit]], rule: Rule) -> Sequence[_Ranked]:
+    """The rows nearest to each view, by score.
 
-    As many as are asked of the index, and chosen as the index chooses: which of them the window still holds, and how
-    many more it would have offered, must not matter.
+    Of each view as many as are asked of the index, and chosen as the index chooses: which of them the window still
+    holds, and how many more it would have offered, must not matter.
     """
-    known = [hit.at(1.0) if hit.row_id == item.row_id else hit for hit in join(candidates)]
+    best: dict[str, _Ranked] = {}
+    for view, candidates in zip(item.views, found, strict=True):
+        for hit in _nearest(item, view, candidates)[: rule.neighbours_max]:
+            exact, score = hit.row_id == item.row_id, score_of(view, hit)
+            if exact:
+                score = Score(_SAME_BYTES, _SAME_BYTES, score.agreed)
+            known = best.get(hit.row_id)
+            if known is None or score.total > known.score.total:
+                best[hit.row_id] = _Ranked(hit, exact, score, view.box)
+    return sorted(best.values(), key=lambda r: r.order)[: rule.neighbours_max]
+
+
+def _nearest(item: Item, view: View, candidates: Iterable[Hit]) -> list[Hit]:
+    """The most similar first. The item's own row is the same bytes: similarity 1, and none of a panel's concern."""
+    known = join(candidates)
     for hit in known:
         if hit.tenant != item.tenant:
             raise ValueError(f"candidate of tenant {hit.tenant!r} for an item of tenant {item.tenant!r}")
-    nearest = sorted(known, key=lambda hit: (-hit.similarity, hit.ledger_offset, hit.row_id))[: rule.neighbours_max]
-    ranked = []
-    for hit in nearest:
-        exact = hit.row_id == item.row_id
-        ranked.append(_Ranked(hit, exact, 1.0 if exact else score_of(hit.similarity, item.bias, hit.bias)))
-    return sorted(ranked, key=lambda r: r.order)
+    if view.box is not None:
+        known = [hit for hit in known if hit.row_id != item.row_id]
+    else:
+        known = [hit.at(1.0) if hit.row_id == item.row_id else hit for hit in known]
+    return sorted(known, key=lambda hit: (-hit.similarity, hit.ledger_offset, hit.row_id))
 
 
 def _kind(best: _Ranked | None, rule: Rule) -> VerdictKind:
-    if best is None or (not best.exact and best.score < rule.review_threshold):
+    if best is None or (not best.exact and best.score.total < rule.review_threshold):
         return VerdictKind.UNIQUE
-    if best.exact or best.score >= rule.duplicate_threshold:
+    if best.exact or best.score.total >= rule.duplicate_threshold:
         return VerdictKind.DUPLICATE
     return VerdictKind.REVIEW
 
 
-def _confidence(best: _Ranked | None, evidence: Sequence[Evidence], rule: Rule) -> float:
+def _confidence(best: _Ranked | None, rule: Rule) -> float:
     if best is None:
         return 0.0
     if best.exact:
         return 1.0
-    return round(rule.calibration.confidence(best.score, agreed=Evidence.PERCEPTUAL in evidence), DIGITS)
+    return round(rule.calibration.confidence(best.score.total, agreed=best.score.agreed), DIGITS)
 
 
-def _evidence(item: Item, best: _Ranked, rule: Rule) -> list[Evidence]:
+def _evidence(best: _Ranked, rule: Rule) -> list[Evidence]:
     fired = []
     if best.exact:
         fired.append(Evidence.EXACT)
-    trusted = min(item.pdq_quality, best.hit.pdq_quality) >= QUALITY_MIN
-    if trusted and hamming(item.pdq, best.hit.pdq) <= DISTANCE_MAX:
+    enough = best.score.embedding >= rule.duplicate_threshold
+    if best.score.agreed or (best.score.total >= rule.duplicate_threshold and not enough):
         fired.append(Evidence.PERCEPTUAL)
-    if best.score >= rule.duplicate_threshold:
+    if enough:
         fired.append(Evidence.EMBEDDING)
     return fired

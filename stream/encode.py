@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from threading import Event
 
 import numpy as np
 
 from models.background import Background
 from models.encoder import Encoder
-from schemas.events import Fingerprint, encode_embedding
+from models.preprocess import Pixels
+from schemas.events import Fingerprint, Vector, encode_embedding
 from stream.backoff import Backoff
 from stream.batcher import Batcher
 from stream.config import Settings
@@ -177,19 +179,27 @@ class EncodeStage:
         self._unpublished = []
 
     def _records(self, batch: Sequence[Prepared]) -> list[Outgoing]:
-        decoded = [item for item in batch if item.decoded is not None]
+        decoded = [(item, item.decoded.inputs) for item in batch if item.decoded is not None]
         fingerprints = {}
         if decoded:
             begun = time.monotonic()
-            vectors = self._encoder.encode(np.stack([item.decoded.pixels for item in decoded if item.decoded]))
+            vectors = self._encode([pixels for _, inputs in decoded for pixels in inputs])
             biases = self._background.bias(vectors)
             encode_s = round(time.monotonic() - begun, 4)
             self._metrics.step.labels(STAGE, "encode").observe(encode_s)
-            for item, vector, bias in zip(decoded, vectors, biases, strict=True):
+            self._metrics.panels.inc(len(vectors) - len(decoded))
+            made = iter(zip(map(encode_embedding, vectors), map(float, biases), strict=True))
+            for item, inputs in decoded:
                 item.timings_s["encode"] = encode_s
-                embedding = encode_embedding(vector)
-                fingerprints[item.source.key] = item.fingerprint(embedding, float(bias), self._encoder)
+                embeddings, own_biases = zip(*islice(made, len(inputs)), strict=True)
+                fingerprints[item.source.key] = item.fingerprint(embeddings, own_biases, self._encoder)
         return [self._outgoing(item, fingerprints.get(item.source.key)) for item in batch]
+
+    def _encode(self, inputs: Sequence[Pixels]) -> Vector:
+        """As many at once as a batch has pictures: panels come on top of them."""
+        most = self._settings.encode.batch_items_max
+        parts = [np.stack(inputs[start : start + most]) for start in range(0, len(inputs), most)]
+        return np.concatenate([self._encoder.encode(part) for part in parts])
 
     def _outgoing(self, item: Prepared, fingerprint: Fingerprint | None) -> Outgoing:
         record = fingerprint or item.failure

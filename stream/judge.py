@@ -44,10 +44,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What was read for a batch before judging it: index hits by (partition, offset), index rows by
-    row id, ledger entries by (partition, ledger offset)."""
+    """What was read for a batch before judging it: index hits by (partition, offset), of each view; index rows by
+    row id; ledger entries by (partition, ledger offset)."""
 
-    hits: Mapping[tuple[int, int], Sequence[Hit]] = field(default_factory=dict)
+    hits: Mapping[tuple[int, int], Sequence[Sequence[Hit]]] = field(default_factory=dict)
     rows: Mapping[str, Found] = field(default_factory=dict)
     entries: Mapping[tuple[int, int], LedgerEntry] = field(default_factory=dict)
 
@@ -90,26 +90,40 @@ class Judge:
         return [session.decide(work) for work in works]
 
 
+def stacked(items: Sequence[Item]) -> tuple[Vector, list[range]]:
+    """The embeddings of all views, float32 [V, 256], and which of them are each item's."""
+    vectors: list[Vector] = []
+    places = []
+    for item in items:
+        own = [item.embedding, *(panel.embedding for panel in item.panels)]
+        places.append(range(len(vectors), len(vectors) + len(own)))
+        vectors += own
+    return np.stack(vectors), places
+
+
 class _Twins:
     """The batch's own pictures of one tenant, and which of them became representatives."""
 
     def __init__(self, items: Sequence[Item]) -> None:
-        self._items = items
         self._column = {id(item): n for n, item in enumerate(items)}
-        vectors: Vector = np.stack([item.embedding for item in items])
-        self._similarity = vectors @ vectors.T
+        wholes: Vector = np.stack([item.embedding for item in items])
+        views, self._views = stacked(items)
+        self._similarity = views @ wholes.T
         # The representatives, in log order: their columns, themselves, and one by its row id.
         self._columns: list[int] = []
         self._hits: list[Hit] = []
         self._ids: dict[str, Hit] = {}
 
-    def near(self, item: Item, rows_max: int) -> list[Hit]:
-        """The `rows_max` most similar representatives, and the one with the item's own row id."""
-        similarity = self._similarity[self._column[id(item)], self._columns]
-        nearest = np.argsort(-similarity, kind="stable")[:rows_max]
-        hits = [self._hits[n].at(float(similarity[n])) for n in nearest]
+    def near(self, item: Item, rows_max: int) -> list[list[Hit]]:
+        """Of each view the `rows_max` most similar representatives, and the one with the item's own row id."""
+        found = []
         own = self._ids.get(item.row_id)
-        return [*hits, own] if own is not None else hits
+        for view in self._views[self._column[id(item)]]:
+            similarity = self._similarity[view, self._columns]
+            nearest = np.argsort(-similarity, kind="stable")[:rows_max]
+            hits = [self._hits[n].at(float(similarity[n])) for n in nearest]
+            found.append([*hits, own] if own is not None else hits)
+        return found
 
     def add(self, item: Item, verdict: VerdictKind, order: int) -> None:
         hit = item.as_hit(verdict, _IN_BATCH + order)
@@ -182,13 +196,12 @@ class _Session:
         rule = self._judge.rule_of(item.tenant)
         twins = self._twins[item.tenant]
         row = self._knowledge.rows.get(item.row_id)
-        candidates = [
-            *self._knowledge.hits.get((work.partition, work.offset), ()),
-            *([row.hit] if row is not None else ()),
-            *self._window_hits[work.offset],
-            *twins.near(item, rule.neighbours_max),
-        ]
-        verdict = judge(item, candidates, rule).model_copy(update={"trace": _trace(record)})
+        in_index = self._knowledge.hits.get((work.partition, work.offset)) or [[] for _ in item.views]
+        in_window, in_batch = self._window_hits[work.offset], twins.near(item, rule.neighbours_max)
+        of_whole, *of_panels = [[*a, *b, *c] for a, b, c in zip(in_index, in_window, in_batch, strict=True)]
+        if row is not None:
+            of_whole.append(row.hit)
+        verdict = judge(item, of_whole, rule, of_panels).model_copy(update={"trace": _trace(record)})
         if verdict.verdict is VerdictKind.DUPLICATE:
             return Outcome(work, self._remember(_entry(record, verdict)))
         twins.add(item, verdict.verdict, work.offset)
@@ -207,17 +220,18 @@ class _Session:
             self._uploads.setdefault(upload_key(verdict.tenant, verdict.upload_id), verdict)
         return entry
 
-    def _search_window(self) -> dict[int, list[Hit]]:
+    def _search_window(self) -> dict[int, list[list[Hit]]]:
         offsets: dict[str, list[int]] = defaultdict(list)
         for offset, item in self._items.items():
             offsets[item.tenant].append(offset)
-        found: dict[int, list[Hit]] = {}
+        found: dict[int, list[list[Hit]]] = {}
         for tenant, group in offsets.items():
             items = [self._items[offset] for offset in group]
-            vectors: Vector = np.stack([item.embedding for item in items])
+            vectors, places = stacked(items)
             rows_max = self._judge.rule_of(tenant).neighbours_max
-            near = self._judge.window.nearest(tenant, vectors, [i.row_id for i in items], rows_max)
-            found.update(zip(group, near, strict=True))
+            row_ids = [item.row_id for item, views in zip(items, places, strict=True) for _ in views]
+            near = self._judge.window.nearest(tenant, vectors, row_ids, rows_max)
+            found.update({offset: near[own.start : own.stop] for offset, own in zip(group, places, strict=True)})
         return found
 
 

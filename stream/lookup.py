@@ -6,12 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
 from schemas.events import Fingerprint, LedgerEntry
 from stream.decision import Item
 from stream.indexview import Pin
-from stream.judge import Judge, Knowledge, Work
+from stream.judge import Judge, Knowledge, Work, stacked
 from stream.kafka import LogReader
 from stream.ledger import read_entries
 from stream.neighbours.protocol import STRONG, Found, Hit, Index
@@ -53,18 +51,19 @@ class Lookup:
 
     def _search(
         self, items: Mapping[tuple[int, int], Item], pins: Mapping[int, Pin]
-    ) -> dict[tuple[int, int], Sequence[Hit]]:
+    ) -> dict[tuple[int, int], Sequence[Sequence[Hit]]]:
         by_tenant: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
         for place, item in items.items():
             by_tenant[place[0], item.tenant].append(place)
 
-        def ask(group: tuple[tuple[int, str], list[tuple[int, int]]]) -> list[list[Hit]]:
+        def ask(group: tuple[tuple[int, str], list[tuple[int, int]]]) -> list[list[list[Hit]]]:
             (partition, tenant), places = group
-            vectors = np.stack([items[place].embedding for place in places])
-            return self._index.search(tenant, vectors, pins[partition].timestamp)
+            vectors, views = stacked([items[place] for place in places])
+            hits = self._index.search(tenant, vectors, pins[partition].timestamp)
+            return [hits[own.start : own.stop] for own in views]
 
         answers = self._searches.map(ask, by_tenant.items())
-        found: dict[tuple[int, int], Sequence[Hit]] = {}
+        found: dict[tuple[int, int], Sequence[Sequence[Hit]]] = {}
         for places, hits in zip(by_tenant.values(), answers, strict=True):
             found.update(zip(places, hits, strict=True))
         return found

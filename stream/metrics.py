@@ -64,6 +64,11 @@ class Metrics:
             ["stage"],
             registry=self.registry,
         )
+        self.panels = Counter(
+            "dejaview_panels",
+            "Parts of pictures encoded beside them: of collages, of screenshots. Each costs what a picture costs.",
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "dejaview_in_flight_uploads", "Uploads taken by ENCODE and not committed.", registry=self.registry
         )

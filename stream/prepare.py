@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,8 +18,18 @@ from threading import Event
 from typing import TypeVar
 
 from models.encoder import Encoder
+from models.panels import Box as PixelBox
 from schemas.cloudevents import BadEvent, Upload, claimed_id, raw_tenant, read_upload, truncated
-from schemas.events import DETAIL_CHARS_MAX, Fingerprint, FingerprintFailure, Reason, SourcePosition, UploadReference
+from schemas.events import (
+    DETAIL_CHARS_MAX,
+    Box,
+    Fingerprint,
+    FingerprintFailure,
+    Panel,
+    Reason,
+    SourcePosition,
+    UploadReference,
+)
 from stream.config import IntakeSettings
 from stream.errors import ItemError, SandboxUnavailable, StoreUnavailable
 from stream.intake.decode import Decoded
@@ -36,6 +46,7 @@ RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 10.0
 # What a header costs beside its name and value: a tuple, a string and a bytes object.
 HEADER_BYTES = 150
+DIGITS = 4
 
 
 @dataclass(slots=True)
@@ -66,8 +77,8 @@ class Prepared:
         headers = sum(HEADER_BYTES + len(name) + len(value) for name, value in record.headers)
         return len(record.value or b"") + len(record.key or b"") + headers
 
-    def fingerprint(self, embedding: str, bias: float, encoder: Encoder) -> Fingerprint:
-        """Of an upload that is decoded and encoded."""
+    def fingerprint(self, embeddings: Sequence[str], biases: Sequence[float], encoder: Encoder) -> Fingerprint:
+        """Of an upload that is decoded and encoded: of the picture, then of its panels."""
         decoded = self.decoded
         if decoded is None or self.tenant is None or self.upload_id is None:
             raise ValueError(f"upload {self.source.key} is not decoded")
@@ -82,8 +93,18 @@ class Prepared:
             sha256=self.sha256,
             pdq=decoded.pdq,
             pdq_quality=decoded.pdq_quality,
-            embedding=embedding,
-            bias=bias,
+            embedding=embeddings[0],
+            bias=biases[0],
+            panels=[
+                Panel(
+                    box=box_of(part.box),
+                    pdq=part.pdq.hash,
+                    pdq_quality=part.pdq.quality,
+                    embedding=embedding,
+                    bias=bias,
+                )
+                for part, embedding, bias in zip(decoded.panels, embeddings[1:], biases[1:], strict=True)
+            ],
             model_id=encoder.model_id,
             format=decoded.format,
             width=decoded.width,
@@ -92,6 +113,12 @@ class Prepared:
             runtime=encoder.runtime,
             timings_s=self.timings_s,
         )
+
+
+def box_of(pixels: PixelBox) -> Box:
+    """Where a panel lies, as messages say it."""
+    left, top, right, bottom = (round(share, DIGITS) for share in pixels.shares)
+    return Box(left=left, top=top, right=right, bottom=bottom)
 
 
 class StoppedError(Exception):

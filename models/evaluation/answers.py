@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.metrics import Flags, Scores
-from schemas.events import Vector
 
-Compare = Callable[[Vector], Scores]
-"""Queries [N, d] -> scores [N, M] against M rows."""
+Q = TypeVar("Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,12 @@ class Answers:
             [(self.right & (self.with_score >= threshold)).ravel(), (self.without_score < threshold).ravel()]
         )
 
-    def agreed(self, queries: Sequence[Vector], rows: Vector, at_least: float) -> Flags:
-        """Of every answer, in the order of `flat`: whether another method's rows are as near as this."""
+    def agreed(self, queries: Sequence[Q], agree: Callable[[Q, NDArray[np.intp]], Flags]) -> Flags:
+        """Of every answer, in the order of `flat`: whether a second signal says the same of the row that was found."""
         pairs = [
-            (vectors * rows[found[edit]]).sum(axis=1) >= at_least
+            agree(query, found[edit])
             for found in (self.with_row, self.without_row)
-            for edit, vectors in enumerate(queries)
+            for edit, query in enumerate(queries)
         ]
         return np.concatenate(pairs)
 
@@ -68,18 +67,16 @@ class Answers:
         return [float(share) for share in (self.right & (self.with_score >= threshold)).mean(axis=1)]
 
 
-def ask(queries: list[Vector], compare: Compare, among: Flags | None = None) -> Answers:
+def ask(queries: Sequence[Q], compare: Callable[[Q], Scores]) -> Answers:
     """Ask for the queries of every edit, photo n's original being row n.
 
     Args:
-        among: which rows take part besides the photos' own; all if None.
+        compare: the N queries of an edit -> scores [N, M] against M rows.
     """
     parts = []
-    for vectors in queries:
-        scores = compare(vectors)
-        if among is not None:
-            scores[:, ~among] = -np.inf
-        own = np.arange(len(vectors))
+    for query in queries:
+        scores = compare(query)
+        own = np.arange(len(scores))
         with_row = scores.argmax(axis=1)
         with_score = scores[own, with_row]
         scores[own, own] = -np.inf

@@ -16,15 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from models.perceptual import DISTANCE_MAX, QUALITY_MIN, Pdq, pdq
-from models.preprocess import reduce, to_rgb
+from models.perceptual import QUALITY_MIN, Pdq, pdq
+from models.preprocess import to_rgb
 from schemas.events import Vector
 
 Hash: TypeAlias = Callable[[Image.Image], Vector]
-
-TRUSTED_PDQ = "trusted PDQ"
-# Of TRUSTED_PDQ's rows: at or above it two pictures agree, as in the decision.
-AGREED = 1 - 2 * (DISTANCE_MAX + 0.5) / 256
 
 _LBP_SIDE = 64
 _LBP_NEIGHBOURS = 8
@@ -41,9 +37,8 @@ def _pdq(image: Image.Image) -> Vector:
     return _row_of(pdq(np.asarray(to_rgb(image))))
 
 
-def _trusted_pdq(image: Image.Image) -> Vector:
-    """Zeros, near to nothing, where the picture has too little detail for PDQ."""
-    made = pdq(reduce(image))
+def trusted_row(made: Pdq) -> Vector:
+    """As the decision takes it: zeros, near to nothing, where the picture has too little detail for PDQ."""
     return _row_of(made) * np.float32(made.quality >= QUALITY_MIN)
 
 
@@ -112,7 +107,6 @@ HASHES: dict[str, Hash] = {
     "aHash": _of_imagehash("average_hash"),
     "wHash": _of_imagehash("whash"),
     "LBP-DCT": lbp_dct,
-    TRUSTED_PDQ: _trusted_pdq,
 }
 
 

@@ -40,10 +40,3 @@ def mined(photos: Sequence[Photo], features: Vector) -> list[Pair]:
     return sorted(
         pair for pair in found if not {(hashes[pair[0]], hashes[pair[1]]), (hashes[pair[1]], hashes[pair[0]])} & copies
     )
-
-
-def scores_of(pairs: Sequence[Pair], rows: Vector, bias: Vector) -> Vector:
-    """Score of every pair, float32 [pairs]."""
-    a, b = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
-    scores: Vector = (rows[a] * rows[b]).sum(axis=1) - (bias[a] + bias[b]) / 2
-    return scores

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from models.background import Background
 from models.evaluation.datasets import Dataset, Search
+from models.evaluation.decision import Decision, joined
 from models.evaluation.metrics import Interval, Scores, bootstrap
-from models.evaluation.queries import OURS, Methods, Task, Workshop
+from models.evaluation.queries import OURS, Made, Methods, Task, Workshop
 from models.evaluation.run import cosine
 from models.evaluation.table import Table
 from models.evaluation.tables import interval
@@ -56,18 +57,15 @@ def evaluate_published(
     """
     say(f"pictures: {len(dataset.files)}")
     known: set[str] = set()
-    vectors = workshop.rows(Task(photo) for photo in _new(read_photos(dataset.files), known, always=True))
+    own = workshop.made(Task(photo) for photo in _new(read_photos(dataset.files), known, always=True))
     say("distractors")
-    beside = workshop.rows(Task(photo) for photo in _new(distractors, known))
+    beside = workshop.made(Task(photo) for photo in _new(distractors, known))
     figures: dict[str, dict[str, Interval]] = {search.name: {} for search in dataset.searches}
     for method in methods.names:
-        rows = vectors[method][: dataset.rows]
-        if len(beside[method]):
-            rows = np.concatenate([rows, beside[method]])
-        compare = background.against(rows) if method == OURS else cosine(rows)
+        compare = _comparison(method, own, beside, background, dataset.rows)
         for search in dataset.searches:
-            queries = vectors[method][list(search.queries)]
-            parts = (compare(queries[start : start + _CHUNK]) for start in range(0, len(queries), _CHUNK))
+            places = list(search.queries)
+            parts = (compare(places[start : start + _CHUNK]) for start in range(0, len(places), _CHUNK))
             figures[search.name][method] = _mean(list(_measured(dataset, search, parts)), seed)
     return Published(
         dataset=dataset.name,
@@ -75,10 +73,24 @@ def evaluate_published(
         model_id=methods.encoder.model_id,
         command=command,
         rows=dataset.rows,
-        distractors=len(beside[OURS]),
+        distractors=len(beside.views.whole),
         queries={search.name: len(search.queries) for search in dataset.searches},
         figures=figures,
     )
+
+
+def _comparison(
+    method: str, own: Made, beside: Made, background: Background, count: int
+) -> Callable[[Sequence[int]], Scores]:
+    """Places of queries -> their scores, against the first `count` pictures and the distractors."""
+    if method == OURS:
+        # Every row is ranked, not the nearest alone.
+        rows = joined([own.views.part(range(count)), beside.views])
+        decision = Decision(background, rows, nearest=None)
+        return lambda places: decision.scores(own.views.part(places))
+    others = [own.rows[method][:count], *([beside.rows[method]] if len(beside.rows[method]) else [])]
+    compare = cosine(np.concatenate(others))
+    return lambda places: compare(own.rows[method][places])
 
 
 def summary_of(of: Published) -> list[str]:

@@ -19,16 +19,21 @@ from PIL import Image
 from models.background import Background
 from models.edits import Edit, families, paper_mix
 from models.encoder import Encoder
-from models.evaluation.baselines import HASHES, TRUSTED_PDQ, imagenet_input
+from models.evaluation.baselines import HASHES, imagenet_input, trusted_row
+from models.evaluation.decision import Views, joined
+from models.panels import panels
+from models.perceptual import pdq
 from models.photos import Photo
-from models.preprocess import reduce
-from schemas.events import Vector
+from models.preprocess import cut, reduce
+from schemas.events import EMBEDDING_SIZE, Vector
 from stream.errors import SettingError
 
 OURS, IMAGENET = "dejaview", "ImageNet features"
 PAPER = "paper_mix"
 _CHUNK = 64
 _COMPLETING_MAX = 60
+_NOTHING: Vector = np.empty((0, EMBEDDING_SIZE), np.float32)
+_NO_VIEWS = Views(_NOTHING, _NOTHING, _NOTHING, _NOTHING, np.empty(0, np.intp))
 
 
 class Task(NamedTuple):
@@ -45,8 +50,16 @@ class Task(NamedTuple):
 
 class _Inputs(NamedTuple):
     hashes: dict[str, Vector]
-    ours: NDArray[np.uint8]
+    ours: list[NDArray[np.uint8]]
+    trusted: list[Vector]
     imagenet: NDArray[np.uint8] | None
+
+
+class Made(NamedTuple):
+    """What the methods make of pictures: by name float32 [N, its size] of unit length, and our views of them."""
+
+    rows: dict[str, Vector]
+    views: Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +81,34 @@ class Workshop:
     def __init__(self, methods: Methods, others: Sequence[bytes], pool: ProcessPoolExecutor) -> None:
         self._methods, self._others, self._pool = methods, others, pool
 
-    def rows(self, tasks: Iterable[Task]) -> dict[str, Vector]:
-        """By method, and TRUSTED_PDQ, float32 [N, its size], unit length."""
-        hashes = (*self._methods.hashes, TRUSTED_PDQ)
-        parts: dict[str, list[Vector]] = {name: [] for name in (*self._methods.names, TRUSTED_PDQ)}
+    def made(self, tasks: Iterable[Task]) -> Made:
+        """Of every task, in their order."""
+        hashes = tuple(self._methods.hashes)
+        parts: dict[str, list[Vector]] = {name: [] for name in self._methods.names}
+        views: list[Views] = []
         for chunk in _chunks(tasks):
             wanted = (hashes, self._methods.imagenet is not None)
             made = list(self._pool.map(_inputs, [(task, *wanted) for task in chunk], chunksize=8))
-            parts[OURS].append(self._methods.encoder.encode(np.stack([one.ours for one in made])))
+            views.append(self._views(made))
+            parts[OURS].append(views[-1].whole)
             for name in hashes:
                 parts[name].append(np.stack([one.hashes[name] for one in made]))
             if self._methods.imagenet:
-                cut = np.stack([one.imagenet for one in made if one.imagenet is not None])
-                parts[IMAGENET].append(self._methods.imagenet(cut))
-        return {
+                inputs = np.stack([one.imagenet for one in made if one.imagenet is not None])
+                parts[IMAGENET].append(self._methods.imagenet(inputs))
+        rows = {
             name: np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32)
             for name, vectors in parts.items()
         }
+        return Made(rows, joined(views) if views else _NO_VIEWS)
+
+    def _views(self, made: Sequence[_Inputs]) -> Views:
+        vectors = self._methods.encoder.encode(np.stack([pixels for one in made for pixels in one.ours]))
+        hashes = np.stack([row for one in made for row in one.trusted])
+        owners = np.array([n for n, one in enumerate(made) for _ in one.ours], dtype=np.intp)
+        # A picture's first view is itself.
+        first = np.diff(owners, prepend=-1) > 0
+        return Views(vectors[first], hashes[first], vectors[~first], hashes[~first], owners[~first])
 
 
 @contextmanager
@@ -135,9 +159,12 @@ def _set_up(others: tuple[bytes, ...]) -> None:
 def _inputs(order: tuple[Task, tuple[str, ...], bool]) -> _Inputs:
     task, hashes, imagenet = order
     image = edited(task, _edits)
+    pixels = reduce(image)
+    ours = [pixels, *cut(image, [box.shares for box in panels(pixels)])]
     return _Inputs(
-        {name: HASHES[name](image) for name in hashes}, reduce(image), imagenet_input(image) if imagenet else None
-    )
+        {name: HASHES[name](image) for name in hashes}, ours, [trusted_row(pdq(one)) for one in ours],
+        imagenet_input(image) if imagenet else None,
+    )  # fmt: skip
 
 
 def _chunks(tasks: Iterable[Task]) -> Iterator[list[Task]]:

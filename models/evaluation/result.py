@@ -83,9 +83,7 @@ class Evaluation(BaseModel):
     families: dict[str, list[str]]
     untrained: list[str]
     methods: dict[str, Figures]
-    ours_without_normalisation: Figures
-    ours_among_unseen: Figures | None
-    ours_among_seen: Figures | None
+    variants: dict[str, Figures]
     deployed: Deployed
     best_baseline: str | None
     against_best_baseline: McNemar | None

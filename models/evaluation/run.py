@@ -12,9 +12,10 @@ from models.background import Background
 from models.calibration import Calibration
 from models.edits import EDITS, FAMILIES, UNTRAINED
 from models.evaluation import hard_negatives
-from models.evaluation.answers import Answers, Compare, ask
-from models.evaluation.baselines import AGREED, TRUSTED_PDQ
+from models.evaluation.answers import Answers, ask
+from models.evaluation.decision import Decision, Views, pair_scores
 from models.evaluation.metrics import (
+    Scores,
     bootstrap,
     calibration_error,
     curve,
@@ -50,10 +51,10 @@ class Ground:
     def rows(self) -> list[Photo]:
         return [*self.photos, *self.unseen, *self.seen]
 
-    def among(self, others: Sequence[Photo]) -> NDArray[np.bool_]:
-        """Flags of the photos' own rows and of these."""
+    def among(self, others: Sequence[Photo]) -> NDArray[np.intp]:
+        """Places of the photos' own rows, which come first, and of these."""
         chosen = {photo.sha256 for photo in [*self.photos, *others]}
-        return np.array([photo.sha256 in chosen for photo in self.rows])
+        return np.flatnonzero([photo.sha256 in chosen for photo in self.rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Model:
     calibration: Calibration
 
 
-def cosine(rows: Vector) -> Compare:
+def cosine(rows: Vector) -> Callable[[Vector], Scores]:
     """Plain similarity to these rows."""
 
     def similarities(queries: Vector) -> Vector:
@@ -96,27 +97,24 @@ def evaluate(
     """Edit, hash, encode, compare. Minutes: each photo is edited some fifty times."""
     names, photos = tuple(EDITS), ground.photos
     say(f"rows: {len(ground.rows)}")
-    rows = workshop.rows(Task(photo) for photo in ground.rows)
-    queries: dict[str, list[Vector]] = {method: [] for method in rows}
+    rows, views = workshop.made(Task(photo) for photo in ground.rows)
+    made = []
     for edit in names:
         say(f"queries: {edit}")
-        for method, vectors in workshop.rows(Task(photo, edit) for photo in photos).items():
-            queries[method].append(vectors)
+        made.append(workshop.made(Task(photo, edit) for photo in photos))
     say("queries: the paper's mix")
-    paper = [workshop.rows(Task(photo, PAPER, draw) for photo in photos)[OURS] for draw in range(PAPER_DRAWS)]
+    paper = [workshop.made(Task(photo, PAPER, draw) for photo in photos).views for draw in range(PAPER_DRAWS)]
 
     say("figures")
-    normalised = model.background.against(rows[OURS])
-    answers = {name: ask(queries[name], normalised if name == OURS else cosine(rows[name])) for name in methods.names}
+    queries, decision = [one.views for one in made], Decision(model.background, views)
+    answers = {
+        name: ask([one.rows[name] for one in made], cosine(rows[name])) for name in methods.names if name != OURS
+    }
+    answers = {OURS: ask(queries, decision.scores), **answers}
     figures = {name: figures_of(found, names, seed) for name, found in answers.items()}
     best = max((name for name in figures if name != OURS), key=lambda name: figures[name].micro_ap.value, default=None)
-    among = {
-        part: figures_of(ask(queries[OURS], normalised, ground.among(others)), names, seed)
-        for part, others in (("unseen", ground.unseen), ("seen", ground.seen))
-        if others and len(ground.unseen) and len(ground.seen)
-    }
     ours = answers[OURS]
-    agreed = ours.agreed(queries[TRUSTED_PDQ], rows[TRUSTED_PDQ], AGREED)
+    agreed = ours.agreed(queries, decision.agreed)
     evaluation = Evaluation(
         model_id=methods.encoder.model_id,
         command=command,
@@ -132,17 +130,33 @@ def evaluate(
         families={name: list(family.edits) for name, family in FAMILIES.items()},
         untrained=list(UNTRAINED),
         methods=figures,
-        ours_without_normalisation=figures_of(ask(queries[OURS], cosine(rows[OURS])), names, seed),
-        ours_among_unseen=among.get("unseen"),
-        ours_among_seen=among.get("seen"),
+        variants={
+            name: figures_of(ask(queries, compare), names, seed)
+            for name, compare in variants(ground, model.background, views).items()
+        },
         deployed=deployed(ours, agreed, names, model.calibration, seed),
         best_baseline=best,
         against_best_baseline=best and mcnemar(*(_rightly(answers[name], figures[name]) for name in (OURS, best))),
-        paper_mix=paper_mix(ask(paper, normalised), model.calibration.duplicate_threshold),
-        hard_negatives=hard_negatives_of(ground, model, rows),
+        paper_mix=paper_mix(ask(paper, decision.scores), model.calibration.duplicate_threshold),
+        hard_negatives=hard_negatives_of(ground, model, rows, views),
         curves={name: curve(*found.flat(), found.positives) for name, found in answers.items()},
     )
     return Outcome(evaluation, names, ours)
+
+
+def variants(ground: Ground, background: Background, rows: Views) -> dict[str, Callable[[Views], Scores]]:
+    """What each part of the decision is worth, and what the rows' origin is."""
+    plain = cosine(rows.whole)
+    found: dict[str, Callable[[Views], Scores]] = {
+        "without panels": Decision(background, rows, panels=False).scores,
+        "without PDQ": Decision(background, rows, hashes=False).scores,
+        "the embedding alone": Decision(background, rows, hashes=False, panels=False).scores,
+        "its similarity, not normalised": lambda queries: plain(queries.whole),
+    }
+    if ground.unseen and ground.seen:
+        for name, others in (("unseen", ground.unseen), ("seen", ground.seen)):
+            found[f"as deployed, among {name} rows only"] = Decision(background, rows.part(ground.among(others))).scores
+    return found
 
 
 def figures_of(answers: Answers, edits: Sequence[str], seed: int) -> Figures:
@@ -212,7 +226,7 @@ def paper_mix(answers: Answers, threshold: float) -> PaperMix:
     return PaperMix(queries=len(scores), precision=precision, recall=recall, f1=both)
 
 
-def hard_negatives_of(ground: Ground, model: Model, rows: dict[str, Vector]) -> HardNegatives | None:
+def hard_negatives_of(ground: Ground, model: Model, rows: dict[str, Vector], views: Views) -> HardNegatives | None:
     """The project's pairs when their photos are here, else mined ones when ImageNet features are, else none."""
     photos = ground.rows
     pairs, definition = hard_negatives.listed(photos), "models/splits/hard-negatives.txt"
@@ -220,7 +234,7 @@ def hard_negatives_of(ground: Ground, model: Model, rows: dict[str, Vector]) -> 
         pairs, definition = hard_negatives.mined(photos, rows[IMAGENET]), "two nearest by ImageNet features"
     if not pairs:
         return None
-    scores = hard_negatives.scores_of(pairs, rows[OURS], model.background.bias(rows[OURS]))
+    scores, _ = pair_scores(views, model.background, pairs)
     duplicates = int((scores >= model.calibration.duplicate_threshold).sum())
     return HardNegatives(
         definition=definition,

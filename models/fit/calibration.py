@@ -22,9 +22,9 @@ from models.edits import EDITS
 from models.encoder import load_encoder
 from models.evaluation import hard_negatives
 from models.evaluation.answers import Answers, ask
-from models.evaluation.baselines import AGREED, TRUSTED_PDQ
+from models.evaluation.decision import Decision, pair_scores
 from models.evaluation.metrics import f1
-from models.evaluation.queries import OURS, Methods, Task, parted, workshop
+from models.evaluation.queries import Methods, Task, parted, workshop
 from models.manifest import CALIBRATION, Manifest, refresh_manifest
 from models.photos import TUNE, Photo, read_photos, split
 from schemas.events import Vector
@@ -77,12 +77,12 @@ def fit_calibration(
     rows = [*photos, *distant]
     methods = Methods(load_encoder("openvino", folder))
     with workshop(methods, completing) as bench:
-        vectors = bench.rows(Task(photo) for photo in rows)
-        queries = [bench.rows(Task(photo, edit) for photo in photos) for edit in EDITS]
-    answers = ask([made[OURS] for made in queries], background.against(vectors[OURS]))
-    agreed = answers.agreed([made[TRUSTED_PDQ] for made in queries], vectors[TRUSTED_PDQ], AGREED)
-    pairs = hard_negatives.listed(rows)
-    hard = hard_negatives.scores_of(pairs, vectors[OURS], background.bias(vectors[OURS]))
+        views = bench.made(Task(photo) for photo in rows).views
+        queries = [bench.made(Task(photo, edit) for photo in photos).views for edit in EDITS]
+    decision = Decision(background, views)
+    answers = ask(queries, decision.scores)
+    agreed = answers.agreed(queries, decision.agreed)
+    hard, _ = pair_scores(views, background, hard_negatives.listed(rows))
     kept = calibration_of(answers, agreed, hard, wanted, methods.encoder.model_id, len(rows) - len(photos), command)
     (folder / CALIBRATION).write_text(kept.model_dump_json(indent=1) + "\n")
     return refresh_manifest(folder)

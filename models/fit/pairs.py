@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from models.background import Background
 from models.calibration import Calibration
 from models.encoder import Encoder
+from models.evaluation.decision import pair_scores
+from models.evaluation.queries import Methods, Task, workshop
 from models.fit.calibration import Fitted, Wanted, fitted
 from models.manifest import CALIBRATION, refresh_manifest
-from models.perceptual import DISTANCE_MAX, QUALITY_MIN, Pdq, hamming, pdq
-from models.photos import encode_all, read_photos
-from models.preprocess import reduce
+from models.photos import read_photos
 from schemas.events import Vector
 from stream.errors import SettingError
 
@@ -118,24 +116,8 @@ def _of_pictures(
     file: Path, rows: list[dict[str, str]], copy: NDArray[np.bool_], encoder: Encoder, background: Background
 ) -> Labelled:
     names = sorted({row[column] for row in rows for column in _PICTURES[:2]})
-    hashes: dict[str, Pdq] = {}
-
-    def opened() -> Iterator[Image.Image]:
-        for name in names:
-            image = next(read_photos([file.parent / name])).open()
-            hashes[name] = pdq(reduce(image))
-            yield image
-
-    try:
-        vectors = encode_all(encoder, opened())
-    except OSError as error:
-        raise SettingError(f"{file}: a picture cannot be read: {error}") from error
-    places, bias = {name: n for n, name in enumerate(names)}, background.bias(vectors)
-    scores, agreed = [], []
-    for row in rows:
-        one, other = row["first"], row["second"]
-        a, b = places[one], places[other]
-        scores.append(float(vectors[a] @ vectors[b]) - (bias[a] + bias[b]) / 2)
-        detailed = min(hashes[one].quality, hashes[other].quality) >= QUALITY_MIN
-        agreed.append(detailed and hamming(hashes[one].hash, hashes[other].hash) <= DISTANCE_MAX)
-    return Labelled(np.array(scores, dtype=np.float32), np.array(agreed, dtype=bool), copy)
+    places = {name: n for n, name in enumerate(names)}
+    with workshop(Methods(encoder)) as bench:
+        views = bench.made(Task(next(read_photos([file.parent / name]))) for name in names).views
+    pairs = [(places[row["first"]], places[row["second"]]) for row in rows]
+    return Labelled(*pair_scores(views, background, pairs), copy)

@@ -27,7 +27,7 @@ class Bare:
 
 
 def bare_loop(photos: Sequence[bytes], count: int) -> Bare:
-    """Decode, PDQ, encode and bias with the product's own pools and batch size; no Kafka, no Milvus, no fingerprints.
+    """Decode, PDQ, panels, encode and bias with the product's own pools and batch size; no Kafka, no Milvus.
 
     Decoders run ahead of the encoder, as ENCODE's do.
     """
@@ -38,8 +38,8 @@ def bare_loop(photos: Sequence[bytes], count: int) -> Bare:
         list(threads.map(pool.decode, photos[:batch]))
         meter = Meter({"loop": [os.getpid()]})
         decoded = threads.map(pool.decode, islice(cycle(photos), count))
-        while pixels := [one.pixels for one in islice(decoded, batch)]:
-            background.bias(encoder.encode(np.stack(pixels)))
+        while some := [pixels for one in islice(decoded, batch) for pixels in one.inputs]:
+            background.bias(encoder.encode(np.stack(some)))
         wall_s, cpu = meter.read()
     pool.close()
     return Bare(count / wall_s, cpu["loop"] / count)

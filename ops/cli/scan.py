@@ -95,11 +95,12 @@ def _member(member: Member) -> dict[str, Any]:
         **_picture(member.picture), "verdict": verdict.verdict, "match": match, "score": verdict.score,
         "similarity": verdict.similarity, "margin": verdict.margin, "confidence": verdict.confidence,
         "evidence": verdict.evidence,
+        "panel": verdict.match.panel.model_dump() if verdict.match and verdict.match.panel else None,
     }  # fmt: skip
 
 
 def _show(found: Scan) -> None:
-    from ops.scan.run import summary  # noqa: PLC0415
+    from ops.scan.run import part, summary  # noqa: PLC0415
 
     for group in found.groups:
         best = group.best
@@ -108,7 +109,7 @@ def _show(found: Scan) -> None:
             picture, verdict = member.picture, member.verdict
             print(
                 f"  {verdict.verdict:9}  {picture.name}  {picture.width}x{picture.height}  score {verdict.score}  "
-                f"confidence {verdict.confidence}  {' '.join(verdict.evidence)}"
+                f"confidence {verdict.confidence}  {' '.join(verdict.evidence)}{part(verdict)}"
             )
     for failure in found.failures:
         print(f"not judged: {failure.name}: {failure.reason}: {failure.detail}")

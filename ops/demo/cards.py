@@ -163,7 +163,9 @@ def _chips(judged: Judged) -> str:
         letter = judged.dead_letter
         detail = f"{letter.reason}: {letter.detail}" if letter is not None else "no answer"
         return f'<div class="chips">{_chip(detail, judged.outcome)}</div>'
-    evidence = "".join(f'<span class="chip">{escape(name)}</span>' for name in judged.verdict.evidence)
+    match = judged.verdict.match
+    names = [*judged.verdict.evidence, *(["a part of it"] if match and match.panel else [])]
+    evidence = "".join(f'<span class="chip">{escape(name)}</span>' for name in names)
     return f'<div class="chips">{_chip(judged.verdict.verdict, judged.outcome)}{evidence}</div>'
 
 

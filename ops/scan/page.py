@@ -10,7 +10,7 @@ from PIL import Image
 
 from models.photos import thumbnail_url
 from models.preprocess import upright_rgb
-from ops.scan.run import Scan, Scanned, summary
+from ops.scan.run import Scan, Scanned, part, summary
 from stream.decision import DIGITS
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -26,7 +26,7 @@ def page(found: Scan) -> str:
         for member in group.members:
             verdict = member.verdict
             told = f"<b class='{verdict.verdict}'>{verdict.verdict}</b> {verdict.score:.{DIGITS}f}"
-            figures.append(_figure(member.picture, f"{told}, confidence {verdict.confidence:.2f}"))
+            figures.append(_figure(member.picture, f"{told}, confidence {verdict.confidence:.2f}{part(verdict)}"))
         groups.append(f"<div class='group'>{''.join(figures)}</div>")
     left_out = len(found.groups) - GROUPS_MAX
     if left_out > 0:

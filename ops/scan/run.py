@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,12 +16,13 @@ from models.calibration import Calibration
 from models.encoder import Encoder
 from schemas.events import Reason, Vector, Verdict, VerdictKind
 from stream.config import IntakeSettings
-from stream.decision import Item, Rule, judge
+from stream.decision import Item, Rule, View, judge
 from stream.errors import ItemError
 from stream.intake.decode import Decoded
 from stream.intake.sandbox import DecoderPool
 from stream.neighbours.memory import MemoryIndex
-from stream.neighbours.protocol import Row
+from stream.neighbours.protocol import Hit, Row
+from stream.prepare import box_of
 from stream.tenants import row_id
 
 BATCH = 64
@@ -43,6 +44,7 @@ class Scanned:
     pdq_quality: int
     bias: float
     embedding: Vector
+    panels: tuple[View, ...]
 
     @property
     def worth(self) -> tuple[int, int, str]:
@@ -95,23 +97,33 @@ def scan(
 ) -> Scan:
     """Decode, encode, judge. The largest picture is judged first, so that a group's first is its best.
 
+    A collage may be larger than what it shows: whatever has panels and no copy yet is looked at once more in the end.
+
     Args:
         files: names, each once, and where they are.
         done: told how many files have been encoded.
     """
     pictures, failures = _fingerprints(files, encoder, background, done)
     rule = Rule(calibration.duplicate_threshold, calibration.review_threshold, NEIGHBOURS_MAX, calibration)
-    verdicts = list(_judged(sorted(pictures, key=lambda one: one.worth), rule, encoder.model_id))
-    by_name = {picture.name: picture for picture, _ in verdicts}
+    gallery = _Gallery(rule, encoder.model_id)
+    by_name = {picture.name: picture for picture in pictures}
     members: dict[str, list[Member]] = {}
     roots: dict[str, str] = {}
-    for picture, verdict in verdicts:
+
+    def take(picture: Scanned, verdict: Verdict) -> None:
         if verdict.match is None:
             roots[picture.name] = picture.name
-            continue
+            return
         # A match may itself be in review of another: the group is the first one's.
         root = roots[picture.name] = roots[verdict.match.upload_id]
         members.setdefault(root, []).append(Member(picture, verdict))
+
+    in_order = sorted(pictures, key=lambda one: one.worth)
+    for picture in in_order:
+        take(picture, gallery.judge(picture))
+    for picture in in_order:
+        if picture.panels and roots[picture.name] == picture.name and picture.name not in members:
+            take(picture, gallery.shown_by(picture))
     return Scan(
         encoder.model_id,
         pictures,
@@ -128,6 +140,15 @@ def summary(found: Scan) -> str:
         f"{len(found.pictures)} pictures: {len(found.groups)} groups with {copies} copies, "
         f"{len(found.unique)} without copies, {len(found.failures)} not judged"
     )
+
+
+def part(verdict: Verdict) -> str:
+    """Which part of the picture is the copy, in words; nothing when it is all of it."""
+    panel = verdict.match.panel if verdict.match else None
+    if panel is None:
+        return ""
+    sides = (panel.left, panel.top, panel.right, panel.bottom)
+    return "  its part from {:.0%} {:.0%} to {:.0%} {:.0%}".format(*sides)
 
 
 def _fingerprints(
@@ -175,9 +196,13 @@ def _decoded(pool: DecoderPool, settings: IntakeSettings, name: str, file: Path)
 
 
 def _encoded(batch: Sequence[_Read], encoder: Encoder, background: Background) -> Iterator[Scanned]:
-    vectors = encoder.encode(np.stack([one.decoded.pixels for one in batch]))
-    biases = background.bias(vectors)
-    for one, vector, bias in zip(batch, vectors, biases, strict=True):
+    vectors = encoder.encode(np.stack([pixels for one in batch for pixels in one.decoded.inputs]))
+    encoded = iter(zip(vectors, map(float, background.bias(vectors)), strict=True))
+    for one in batch:
+        vector, bias = next(encoded)
+        panels = tuple(
+            View(*next(encoded), part.pdq.hash, part.pdq.quality, box_of(part.box)) for part in one.decoded.panels
+        )
         yield Scanned(
             name=one.name,
             file=one.file,
@@ -187,25 +212,45 @@ def _encoded(batch: Sequence[_Read], encoder: Encoder, background: Background) -
             sha256=one.sha256,
             pdq=one.decoded.pdq,
             pdq_quality=one.decoded.pdq_quality,
-            bias=float(bias),
+            bias=bias,
             embedding=vector,
+            panels=panels,
         )
 
 
-def _judged(pictures: Iterable[Scanned], rule: Rule, model_id: str) -> Iterator[tuple[Scanned, Verdict]]:
-    index = MemoryIndex(NEIGHBOURS_MAX)
-    for place, picture in enumerate(pictures):
-        item = Item(
+class _Gallery:
+    """What was judged so far."""
+
+    def __init__(self, rule: Rule, model_id: str) -> None:
+        # One row more than is looked at: a picture's own.
+        self._index = MemoryIndex(rule.neighbours_max + 1)
+        self._rule, self._model_id = rule, model_id
+
+    def judge(self, picture: Scanned) -> Verdict:
+        """As an upload is judged; a representative enters the gallery."""
+        item = self._item(picture)
+        hits, *of_panels = self._near(item)
+        hits += [found.hit for found in self._index.get([item.row_id], None).values()]
+        verdict = judge(item, hits, self._rule, of_panels)
+        if verdict.verdict is not VerdictKind.DUPLICATE:
+            self._index.insert([_row(item, verdict.verdict, self._index.count_rows())])
+        return verdict
+
+    def shown_by(self, picture: Scanned) -> Verdict:
+        """Of one in the gallery: what its panels say, held against all that came before and after it."""
+        item = self._item(picture)
+        _, *of_panels = self._near(item)
+        return judge(item, (), self._rule, of_panels)
+
+    def _near(self, item: Item) -> list[list[Hit]]:
+        return self._index.search(_TENANT, np.stack([view.embedding for view in item.views]), None)
+
+    def _item(self, picture: Scanned) -> Item:
+        return Item(
             row_id=row_id(_TENANT, picture.sha256), tenant=_TENANT, upload_id=picture.name, sha256=picture.sha256,
             pdq=picture.pdq, pdq_quality=picture.pdq_quality, bias=picture.bias, embedding=picture.embedding,
-            model_id=model_id,
+            model_id=self._model_id, panels=picture.panels,
         )  # fmt: skip
-        hits = index.search(_TENANT, picture.embedding[None], None)[0]
-        hits += [found.hit for found in index.get([item.row_id], None).values()]
-        verdict = judge(item, hits, rule)
-        if verdict.verdict is not VerdictKind.DUPLICATE:
-            index.insert([_row(item, verdict.verdict, place)])
-        yield picture, verdict
 
 
 def _row(item: Item, verdict: VerdictKind, place: int) -> Row:

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from models.perceptual import pdq
-from models.preprocess import DRAFT_SIDE, reduce
+from models.panels import Box, panels
+from models.perceptual import Pdq, pdq
+from models.preprocess import DRAFT_SIDE, cut, reduce
 from stream.intake.limits import Limits
 
 T = TypeVar("T")
@@ -63,6 +64,14 @@ class UndecodableError(Exception):
         self.detail = detail
 
 
+class Part(NamedTuple):
+    """A panel of a picture: where it lies, and what the encoder needs of it. `pixels` is uint8 [224, 224, 3]."""
+
+    box: Box
+    pixels: NDArray[np.uint8]
+    pdq: Pdq
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """A picture reduced to what the encoder and PDQ need of it.
@@ -77,6 +86,12 @@ class Decoded:
     height: int
     format: str
     timings_s: Mapping[str, float]
+    panels: tuple[Part, ...] = ()
+
+    @property
+    def inputs(self) -> list[NDArray[np.uint8]]:
+        """What is to be encoded: the picture, then its panels."""
+        return [self.pixels, *(part.pixels for part in self.panels)]
 
 
 def configure_pillow(limits: Limits) -> None:
@@ -110,12 +125,21 @@ def decode(data: bytes, limits: Limits) -> Decoded:
         pixels = _guard("reduction", lambda: reduce(image))
         reduced = time.perf_counter()
         fingerprint = _guard("pdq", lambda: pdq(pixels))
+        hashed = time.perf_counter()
+        parts = _guard("panels", lambda: _panels(image, pixels))
     timings_s = {
         "decode": decoded - start,
         "reduce": reduced - decoded,
-        "pdq": time.perf_counter() - reduced,
+        "pdq": hashed - reduced,
+        "panels": time.perf_counter() - hashed,
     }
-    return Decoded(pixels, fingerprint.hash, fingerprint.quality, width, height, form, timings_s)
+    return Decoded(pixels, fingerprint.hash, fingerprint.quality, width, height, form, timings_s, parts)
+
+
+def _panels(image: Image.Image, pixels: NDArray[np.uint8]) -> tuple[Part, ...]:
+    boxes = panels(pixels)
+    cuts = cut(image, [box.shares for box in boxes]) if boxes else []
+    return tuple(Part(box, part, pdq(part)) for box, part in zip(boxes, cuts, strict=True))
 
 
 def format_of(data: bytes) -> str:

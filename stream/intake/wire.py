@@ -5,7 +5,7 @@ checks each field, because a decoder process that met hostile bytes may answer a
 
     request   magic, sequence, length                the image's bytes
     ready     magic, sequence 0, kind, length 0
-    decoded   magic, sequence, kind, length          length of the JSON (2 bytes), JSON, pixels
+    decoded   magic, sequence, kind, length          length of the JSON (2 bytes), JSON, pixels, those of each panel
     refused   magic, sequence, kind, length          JSON
 """
 
@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from stream.intake.decode import FORMATS, REASONS, Decoded, UndecodableError
+from models.panels import PANELS_MAX, Box
+from models.perceptual import Pdq
+from stream.intake.decode import FORMATS, REASONS, Decoded, Part, UndecodableError
 from stream.intake.limits import Limits
 
 REQUEST = struct.Struct("!4sII")
@@ -35,7 +37,7 @@ PIXELS_BYTES = SIDE * SIDE * 3
 JSON_BYTES_MAX = 4096
 PDQ_QUALITY_MAX = 100
 TIMINGS_MAX = 8
-REPLY_BYTES_MAX = 2 + JSON_BYTES_MAX + PIXELS_BYTES
+REPLY_BYTES_MAX = 2 + JSON_BYTES_MAX + (1 + PANELS_MAX) * PIXELS_BYTES
 
 _PDQ = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -74,9 +76,10 @@ def decoded(sequence: int, picture: Decoded) -> bytes:
         "height": picture.height,
         "format": picture.format,
         "timings_s": dict(picture.timings_s),
+        "panels": [[*part.box, *part.pdq] for part in picture.panels],
     }
     meta = json.dumps(fields).encode()
-    body = len(meta).to_bytes(2, "big") + meta + picture.pixels.tobytes()
+    body = b"".join([len(meta).to_bytes(2, "big"), meta, *(pixels.tobytes() for pixels in picture.inputs)])
     return REPLY.pack(MAGIC, sequence, DECODED, len(body)) + body
 
 
@@ -104,16 +107,19 @@ def read_decoded(body: bytes, limits: Limits) -> Decoded:
         GarbledError: a field is missing, of another type, or beyond the limits.
     """
     meta_end = 2 + int.from_bytes(body[:2], "big")
-    if len(body) - meta_end != PIXELS_BYTES:
-        raise GarbledError("the reply's length")
     fields = _object(body[2:meta_end])
-    width, height, quality = (_integer(fields, name) for name in ("width", "height", "pdq_quality"))
-    fingerprint, form = _text(fields, "pdq"), _text(fields, "format")
-    within = min(width, height) > 0 and width * height <= limits.pixels_max and 0 <= quality <= PDQ_QUALITY_MAX
-    if not within or not _PDQ.match(fingerprint) or form not in FORMATS:
+    panels = _panels(fields)
+    if len(body) - meta_end != (1 + len(panels)) * PIXELS_BYTES:
+        raise GarbledError("the reply's length")
+    width, height = (_integer(fields, name) for name in ("width", "height"))
+    hashed = _pdq_of(fields.get("pdq"), fields.get("pdq_quality"))
+    form = _text(fields, "format")
+    within = min(width, height) > 0 and width * height <= limits.pixels_max
+    if not within or form not in FORMATS:
         raise GarbledError("the picture's fields")
-    pixels = np.frombuffer(body, dtype=np.uint8, offset=meta_end).reshape(SIDE, SIDE, 3)
-    return Decoded(pixels, fingerprint, quality, width, height, form, _timings(fields))
+    pictures = np.frombuffer(body, dtype=np.uint8, offset=meta_end).reshape(-1, SIDE, SIDE, 3)
+    parts = tuple(Part(box, pixels, pdq) for (box, pdq), pixels in zip(panels, pictures[1:], strict=True))
+    return Decoded(pictures[0], hashed.hash, hashed.quality, width, height, form, _timings(fields), parts)
 
 
 def read_refused(body: bytes) -> UndecodableError:
@@ -127,6 +133,33 @@ def read_refused(body: bytes) -> UndecodableError:
     if reason not in REASONS:
         raise GarbledError("the reason")
     return UndecodableError(reason, _text(fields, "detail"))
+
+
+def _panels(fields: dict[str, Any]) -> list[tuple[Box, Pdq]]:
+    found = fields.get("panels")
+    if not isinstance(found, list) or len(found) > PANELS_MAX:
+        raise GarbledError("panels")
+    return [_panel(one) for one in found]
+
+
+def _panel(fields: object) -> tuple[Box, Pdq]:
+    if not isinstance(fields, list) or len(fields) != len(Box._fields) + len(Pdq._fields):
+        raise GarbledError("a panel")
+    *sides, hashed, quality = fields
+    if any(type(side) is not int for side in sides):
+        raise GarbledError("a panel's box")
+    box = Box(*sides)
+    if not (0 <= box.left < box.right <= SIDE and 0 <= box.top < box.bottom <= SIDE):
+        raise GarbledError("a panel's box")
+    return box, _pdq_of(hashed, quality)
+
+
+def _pdq_of(hashed: object, quality: object) -> Pdq:
+    if type(hashed) is not str or not _PDQ.match(hashed):
+        raise GarbledError("pdq")
+    if type(quality) is not int or not 0 <= quality <= PDQ_QUALITY_MAX:
+        raise GarbledError("pdq_quality")
+    return Pdq(hashed, quality)
 
 
 def _object(raw: bytes) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from models.edits import EDITS, FAMILIES, UNTRAINED
 from models.encoder import load_encoder
 from models.evaluation.answers import Answers, ask
 from models.evaluation.baselines import imagenet_features
+from models.evaluation.decision import Decision, Views
 from models.evaluation.metrics import f1, micro_ap, recall_at
-from models.evaluation.queries import OURS, Methods, Task, workshop
+from models.evaluation.queries import OURS, Made, Methods, Task, workshop
 from models.evaluation.run import cosine
 from models.photos import TUNE, Photo, read_photos, split
 from schemas.events import Vector
@@ -88,12 +89,15 @@ def bsds500() -> Ground:
 GROUNDS: dict[str, Callable[[], Ground]] = {"wheel": wheel, **({"bsds500": bsds500} if BSDS500.exists() else {})}
 
 
-def measure(ground: Ground, methods: Methods, method: str, rows: Vector) -> Figures:
-    """Ask for every edit of the photos among these rows, float32 [N, d]."""
+def measure(ground: Ground, methods: Methods, method: str, rows: Made) -> Figures:
+    """Ask for every edit of the photos among these rows."""
     asked = ground.photos[: ground.asked]
     with workshop(methods) as bench:
-        queries = [bench.rows(Task(photo, edit) for photo in asked)[method] for edit in EDITS]
-    answers = ask(queries, Background.load().against(rows) if method == OURS else cosine(rows))
+        made = [bench.made(Task(photo, edit) for photo in asked) for edit in EDITS]
+    if method == OURS:
+        answers = ask([one.views for one in made], Decision(Background.load(), rows.views).scores)
+    else:
+        answers = ask([one.rows[method] for one in made], cosine(rows.rows[method]))
     return _figures(answers, Calibration.load().duplicate_threshold)
 
 
@@ -113,16 +117,16 @@ def _figures(answers: Answers, threshold: float) -> Figures:
     }
 
 
-def rows_of(ground: Ground, methods: Methods, method: str = OURS) -> Vector:
+def rows_of(ground: Ground, methods: Methods) -> Made:
     """Encoded now."""
     with workshop(methods) as bench:
-        return bench.rows(Task(photo) for photo in ground.photos)[method]
+        return bench.made(Task(photo) for photo in ground.photos)
 
 
 class Written(NamedTuple):
     """What an earlier run wrote: rows of a ground, its figures, both thresholds."""
 
-    rows: Vector
+    rows: Made
     figures: Figures
     thresholds: tuple[float, float]
 
@@ -139,11 +143,15 @@ def written(name: str, ground: Ground) -> Written:
         places = {sha256: place for place, sha256 in enumerate(file["sha256"].tolist())}
         unknown = [photo.name for photo in ground.photos if photo.sha256 not in places]
         assert not unknown, f"other photographs than were written (another scikit-image?): {unknown[:3]}"
-        rows: Vector = file["vectors"].astype(np.float32)[[places[photo.sha256] for photo in ground.photos]]
+        chosen = [places[photo.sha256] for photo in ground.photos]
+        rows: Vector = file["vectors"].astype(np.float32)[chosen]
+        hashes: Vector = file["hashes"].astype(np.float32)[chosen] / np.float32(np.sqrt(file["hashes"].shape[1]))
         figures = dict(zip(file["names"].tolist(), file[f"figures_{name}"].tolist(), strict=True))
         review, duplicate = file["thresholds"].tolist()
     unit: Vector = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return Written(unit, figures, (review, duplicate))
+    # An index has no panels: they are a query's.
+    views = Views(unit, hashes, unit[:0], hashes[:0], np.empty(0, np.intp))
+    return Written(Made({OURS: unit}, views), figures, (review, duplicate))
 
 
 def thresholds() -> tuple[float, float]:
@@ -171,7 +179,8 @@ def main() -> None:
         model_id=np.array(methods.encoder.model_id),
         thresholds=np.array(thresholds()),
         sha256=np.array([photo.sha256 for ground in grounds.values() for photo in ground.photos]),
-        vectors=np.concatenate(list(rows.values())).astype(np.float16),
+        vectors=np.concatenate([made.views.whole for made in rows.values()]).astype(np.float16),
+        hashes=np.sign(np.concatenate([made.views.hashes for made in rows.values()])).astype(np.int8),
         names=np.array(list(next(iter(figures.values())))),
         **arrays,
     )

@@ -61,6 +61,6 @@ if IMAGENET_WEIGHTS.exists():
     def test_imagenet_features_are_seen(name: str) -> None:
         """Features as imagededup takes them, queries and rows alike."""
         ground, methods = GROUNDS[name](), imagenet()
-        found = measure(ground, methods, IMAGENET, rows_of(ground, methods, IMAGENET))
+        found = measure(ground, methods, IMAGENET, rows_of(ground, methods))
         short = short_of(found, written(name, ground).figures)
         assert {one.split()[0] for one in short} >= {"micro_ap", "mean_recall", "untrained_recall"}

@@ -15,7 +15,7 @@ from schemas.events import Fingerprint, Verdict, fingerprint_record
 from stream.kafka import Outgoing
 from tests.support.deployment import Deployment, SentUpload, Worker, until
 from tests.support.judged import assert_equal_to_offline, uploads
-from tests.support.photos import edited, jpeg, photo
+from tests.support.photos import collage, edited, jpeg, photo
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -130,6 +130,41 @@ def test_tenants_do_not_see_each_other(create: Create) -> None:
     assert Counter(str(v.verdict) for v in by_id["first"]) == {"unique": 6}
     assert Counter(str(v.verdict) for v in by_id["second"]) == {"unique": 1, "duplicate": 6}
     assert_equal_to_offline(deployment, 13)
+
+
+def test_a_collage_is_a_duplicate_of_what_it_shows(create: Create) -> None:
+    """From the index, from the window and within a batch; the match names the part. Batches are smaller than panels.
+
+    Breaks: encode the whole alone; ask the index for the whole alone; take the hits of the first panel for the second.
+    """
+    deployment = create(encode={"batch_items_max": 2})
+    worker = deployment.start("a")
+    worker.wait_ready()
+    names = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png")
+    value = jpeg(collage(*names))
+    first = [SentUpload(name, jpeg(photo(name)), "indexed", 0) for name in names[2:3]]
+    deployment.send(first)
+    deployment.wait_judged(1)
+    until(lambda: worker.metrics()["dejaview_window_rows"] == 0, 60)
+    deployment.send([SentUpload("collage", value, "indexed", 0)])
+    together = [SentUpload(name, jpeg(photo(name)), "together", 0) for name in names[1:]]
+    deployment.send([*together, SentUpload("collage", value, "together", 0), SentUpload("collage", value, "alone", 0)])
+    deployment.wait_judged(7)
+    kinds = assert_equal_to_offline(deployment, 7)
+    assert kinds == {"unique": 5, "duplicate": 2}
+    found = {v.tenant: v for v in deployment.verdicts() if v.upload_id == "collage"}
+    assert found["alone"].match is None
+    match = found["indexed"].match
+    assert match is not None
+    assert match.upload_id == "rocket.jpg"
+    assert match.panel is not None
+    assert match.panel.model_dump() == pytest.approx({"left": 0, "top": 0.5, "right": 0.5, "bottom": 1}, abs=0.02)
+    others = {
+        one.upload_id: one.panel for one in found["together"].neighbours if one.score >= found["together"].threshold
+    }
+    assert set(others) == set(names[1:])
+    assert len({box.model_dump_json() for box in others.values() if box is not None}) == 3
+    assert worker.metrics()["dejaview_panels_total"] >= 12
 
 
 def test_fingerprints_lie_with_their_tenant(create: Create) -> None:

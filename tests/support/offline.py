@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from schemas.events import EMBEDDING_SIZE, Fingerprint, FingerprintFailure, Verdict, VerdictKind, fingerprint_record
-from stream.decision import Item, Rule, judge
+from stream.decision import Item, Rule, View, judge
 from stream.kafka import Record
 from stream.neighbours.protocol import Hit
 
@@ -47,14 +47,14 @@ class _Gallery:
         self.by_row_id.setdefault(item.row_id, count)
         self.hits.append(item.as_hit(kind, order))
 
-    def near(self, item: Item) -> list[Hit]:
+    def near(self, view: View, row_id: str) -> list[Hit]:
         count = len(self.hits)
         if not count:
             return []
-        similarity = self.vectors[:count] @ item.embedding.astype(np.float64)
+        similarity = self.vectors[:count] @ view.embedding.astype(np.float64)
         chosen = {*np.argsort(-similarity, kind="stable")[:_SHOWN]}
-        if item.row_id in self.by_row_id:
-            chosen.add(self.by_row_id[item.row_id])
+        if row_id in self.by_row_id:
+            chosen.add(self.by_row_id[row_id])
         return [self.hits[n].at(float(similarity[n])) for n in sorted(map(int, chosen))]
 
 
@@ -87,7 +87,8 @@ def _answer(
         return Answer(parsed.upload_id, earlier.model_copy(update={"repeat": True}), None)
     item = Item.of(parsed)
     own = representatives[item.tenant]
-    verdict = judge(item, own.near(item), rule_of(item.tenant))
+    of_whole, *of_panels = [own.near(view, item.row_id) for view in item.views]
+    verdict = judge(item, of_whole, rule_of(item.tenant), of_panels)
     first_verdicts[item.tenant, item.upload_id] = verdict
     if verdict.verdict is not VerdictKind.DUPLICATE:
         own.add(item, verdict.verdict, order)

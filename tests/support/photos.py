@@ -33,6 +33,14 @@ def photo(name: str, side_max: int = 400) -> Image.Image:
     return image
 
 
+def collage(*names: str) -> Image.Image:
+    """Four photographs, two by two."""
+    canvas = Image.new("RGB", (800, 600))
+    for n, name in enumerate(names):
+        canvas.paste(photo(name).resize((400, 300)), (n % 2 * 400, n // 2 * 300))
+    return canvas
+
+
 def jpeg(image: Image.Image, quality: int = 90) -> bytes:
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +70,13 @@ def test_asyncapi_is_what_the_models_say() -> None:
     assert asyncapi.FILE.read_text() == asyncapi.render()
 
 
+def without_nulls(value: Any) -> Any:
+    """A field that came later is absent in an older message."""
+    if isinstance(value, dict):
+        return {name: without_nulls(one) for name, one in value.items() if one is not None}
+    return [without_nulls(one) for one in value] if isinstance(value, list) else value
+
+
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("v*/*.json")), ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_golden_messages_are_read_for_ever(path: Path) -> None:
     """A message of every released version decodes, and nothing in it is lost. Break: rename `margin`."""
@@ -80,7 +88,7 @@ def test_golden_messages_are_read_for_ever(path: Path) -> None:
     message = MODELS[path.stem].model_validate(golden["value"])
     again = json.loads(message.model_dump_json())
     for name, value in golden["value"].items():
-        assert again[name] == value, name
+        assert without_nulls(again[name]) == without_nulls(value), name
 
 
 def test_golden_scores_keep_the_rule() -> None:

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.events import Evidence, VerdictKind
-from stream.decision import Item, judge, score_of
+from models.panels import COST
+from models.perceptual import FARTHEST, WEIGHT
+from schemas.events import Box, Evidence, VerdictKind
+from stream.decision import Item, View, judge
 from stream.neighbours.rows import best_hits
-from tests.support.made import DUPLICATE, REVIEW, RULE, hit, item
+from tests.support.made import DUPLICATE, REVIEW, RULE, hit, item, random_vector
 
 similarities = st.floats(-1, 1, allow_nan=False)
 biases = st.floats(0, 0.6, allow_nan=False)
@@ -94,9 +96,10 @@ def test_perceptual_evidence_needs_two_detailed_pictures() -> None:
     made = item(pdq="0" * 64, pdq_quality=100)
     near = hit(0.5, pdq="0" * 63 + "1", pdq_quality=100)
     assert judge(made, [near], RULE).evidence == [Evidence.PERCEPTUAL]
+    assert judge(made, [near], RULE).confidence > 0.9
     flat = hit(0.5, pdq="0" * 63 + "1", pdq_quality=10)
     assert judge(made, [flat], RULE).evidence == []
-    far = hit(0.5, pdq="0" * 55 + "f" * 9, pdq_quality=100)
+    far = hit(0.1, pdq="0" * 55 + "f" * 9, pdq_quality=100)
     assert judge(made, [far], RULE).evidence == []
 
 
@@ -123,7 +126,8 @@ def test_one_more_candidate_never_lowers_the_verdict(hits: list, similarity: flo
 def test_verdict_score_and_margin_agree(similarity: float, bias: float, row_bias: float) -> None:
     """Kind, score and margin say the same. Break: compute the margin from the similarity."""
     verdict = judge(item(bias=bias), [hit(similarity, bias=row_bias)], RULE)
-    assert verdict.score == score_of(similarity, bias, row_bias)
+    assert verdict.score == pytest.approx(similarity - (bias + row_bias) / 2, abs=5.1e-5)
+    assert verdict.score is not None
     assert verdict.margin is not None
     assert verdict.margin == pytest.approx(verdict.score - DUPLICATE)
     assert (verdict.verdict is VerdictKind.DUPLICATE) == (verdict.score >= DUPLICATE)
@@ -142,3 +146,70 @@ def test_it_does_not_matter_which_rows_the_window_still_holds(rows: list[tuple[f
     window = best_hits([h for h, row in zip(made, rows, strict=True) if row[2]], RULE.neighbours_max)
     index = best_hits([h for h, row in zip(made, rows, strict=True) if not row[2]], RULE.neighbours_max)
     assert judge(item(bias=0.2), [*index, *window], RULE) == judge(item(bias=0.2), made, RULE)
+
+
+def test_near_perceptual_hashes_add_to_the_score() -> None:
+    """From none at the farthest to the whole weight at equal hashes, where both pictures have detail.
+
+    Break: add it whatever the quality.
+    """
+    made = item(pdq="0" * 64, pdq_quality=100)
+    for bits, quality, added in ((0, 100, WEIGHT), (FARTHEST // 2 // 4 * 4, 100, None), (100, 100, 0.0), (0, 49, 0.0)):
+        other = hit(0.1, pdq="0" * (64 - bits // 4) + "f" * (bits // 4), pdq_quality=quality)
+        score = judge(made, [other], RULE).score
+        assert score == pytest.approx(0.1 + (WEIGHT * (1 - bits / FARTHEST) if added is None else added), abs=5.1e-5)
+
+
+def test_what_decided_names_itself() -> None:
+    """A duplicate that only the hash makes one says so, also where the hashes are not near enough to speak alone.
+
+    Break: leave the second half of the condition in `_evidence` away.
+    """
+    made = item(pdq="0" * 64, pdq_quality=100)
+    by_hash = hit(DUPLICATE - 0.1, pdq="0" * 52 + "f" * 12, pdq_quality=100)
+    verdict = judge(made, [by_hash], RULE)
+    assert (verdict.verdict, verdict.evidence) == (VerdictKind.DUPLICATE, [Evidence.PERCEPTUAL])
+    assert judge(made, [hit(DUPLICATE)], RULE).evidence == [Evidence.EMBEDDING]
+
+
+QUARTER = Box(left=0.5, top=0.5, right=1.0, bottom=1.0)
+
+
+def with_panel(seed: int = 0, **changes: object) -> Item:
+    return item(seed, panels=(View(random_vector(seed + 1), 0.0, "0" * 64, 0, QUARTER),), **changes)
+
+
+def test_a_copy_in_a_panel_is_found_and_named() -> None:
+    """A collage is a duplicate of what it shows, and the match says where. Break: rank the whole picture's hits alone.
+
+    A panel's score is lower than the whole's would be.
+    """
+    verdict = judge(with_panel(), [hit(0.1, name="other")], RULE, [[hit(0.95, name="shown")]])
+    assert verdict.verdict is VerdictKind.DUPLICATE
+    assert verdict.match is not None
+    assert (verdict.match.upload_id, verdict.match.panel) == ("shown", QUARTER)
+    assert verdict.score == pytest.approx(0.95 - COST)
+    assert [one.panel for one in verdict.neighbours] == [QUARTER, None]
+
+
+def test_a_row_near_the_whole_and_a_panel_counts_once_at_its_best() -> None:
+    """Break: list it twice."""
+    for of_whole, of_panel, panel in ((0.9, 0.92, None), (0.9, 0.99, QUARTER)):
+        verdict = judge(with_panel(), [hit(of_whole)], RULE, [[hit(of_panel)]])
+        assert [one.panel for one in verdict.neighbours] == [panel]
+
+
+def test_the_same_bytes_are_exact_whatever_its_panels_say() -> None:
+    """A collage sent again is its own copy. Break: let a panel's hit of the own row in."""
+    made = with_panel()
+    verdict = judge(made, [exact(made)], RULE, [[exact(made), hit(1.0, name="shown", bias=-0.5)]])  # type: ignore[list-item]
+    assert verdict.evidence[0] is Evidence.EXACT
+    assert (verdict.confidence, verdict.score) == (1.0, 1.0)
+
+
+def test_candidates_of_every_view_are_needed() -> None:
+    """Nothing is left out in silence. Break: `strict=False` in `_rank`."""
+    with pytest.raises(ValueError, match="zip"):
+        judge(with_panel(), [hit(0.5)], RULE)
+    with pytest.raises(ValueError, match="tenant"):
+        judge(with_panel(), [], RULE, [[hit(0.99, tenant="other")]])

@@ -53,7 +53,7 @@ def test_every_format(form: str) -> None:
     assert result.pixels.shape == (224, 224, 3)
     assert result.pixels.dtype == np.uint8
     assert len(result.pdq) == 64
-    assert set(result.timings_s) == {"decode", "reduce", "pdq"}
+    assert set(result.timings_s) == {"decode", "reduce", "pdq", "panels"}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (16_384, 1), (3, 2)])

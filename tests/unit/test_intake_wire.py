@@ -9,14 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.panels import PANELS_MAX, Box
+from models.perceptual import Pdq
 from models.preprocess import SIDE
+from schemas import events
 from stream.intake import wire
-from stream.intake.decode import Decoded, UndecodableError
+from stream.intake.decode import Decoded, Part, UndecodableError
 from stream.intake.limits import Limits
 
 LIMITS = Limits(bytes_max=1000, pixels_max=1_000_000, side_max=16_384, cpu_s=2.0, wall_s=10.0, memory_bytes=10**9)
 PIXELS = np.random.default_rng(3).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-PICTURE = Decoded(PIXELS, "0f" * 32, 87, 640, 480, "PNG", {"decode": 0.25})
+PARTS = (
+    Part(Box(0, 0, 112, 224), PIXELS[::-1], Pdq("1f" * 32, 60)),
+    Part(Box(112, 10, 224, 224), 255 - PIXELS, Pdq("2f" * 32, 0)),
+)
+PICTURE = Decoded(PIXELS, "0f" * 32, 87, 640, 480, "PNG", {"decode": 0.25}, PARTS)
+PANEL = [0, 0, 112, 224, "1f" * 32, 60]
 FIELDS: dict[str, object] = {
     "pdq": "0f" * 32,
     "pdq_quality": 87,
@@ -24,12 +32,19 @@ FIELDS: dict[str, object] = {
     "height": 480,
     "format": "PNG",
     "timings_s": {"decode": 0.25},
+    "panels": [],
 }
 
 
 def body(fields: object, pixels: int = wire.PIXELS_BYTES) -> bytes:
     meta = json.dumps(fields).encode()
     return len(meta).to_bytes(2, "big") + meta + bytes(pixels)
+
+
+def _length_of(change: dict[str, object]) -> int:
+    """As long as so many panels are: nothing but the field is wrong."""
+    panels = change.get("panels")
+    return wire.PIXELS_BYTES * (1 + (len(panels) if isinstance(panels, list) else 0))
 
 
 def test_round_trip() -> None:
@@ -43,14 +58,18 @@ def test_round_trip() -> None:
         *(PICTURE.pdq, PICTURE.pdq_quality, PICTURE.width, PICTURE.height, PICTURE.format),
         PICTURE.timings_s,
     )
+    for one, other in zip(heard.panels, PARTS, strict=True):
+        assert (one.box, one.pdq) == (other.box, other.pdq)
+        assert np.array_equal(one.pixels, other.pixels)
     refused = wire.read_refused(wire.refused(5, UndecodableError("bad_image", "why"))[wire.REPLY.size :])
     assert (refused.reason, refused.detail) == ("bad_image", "why")
     assert wire.read_request_header(wire.request_header(5, 1000), LIMITS) == (5, 1000)
 
 
 def test_side() -> None:
-    """The protocol's picture is the encoder's. Break: change one of the two sides."""
+    """The protocol's picture is the encoder's, and messages take as many panels as there can be. Break: change one."""
     assert wire.SIDE == SIDE
+    assert PANELS_MAX == events.PANELS_MAX
 
 
 @pytest.mark.parametrize(
@@ -87,13 +106,23 @@ def test_header(header: bytes) -> None:
         {"timings_s": {"decode": "x"}},
         {"timings_s": {"decode": float("nan")}},
         {"timings_s": {str(number): 0.1 for number in range(9)}},
+        {"panels": None},
+        {"panels": [None]},
+        {"panels": [PANEL] * (PANELS_MAX + 1)},
+        {"panels": [PANEL[:-1]]},
+        {"panels": [[-1, *PANEL[1:]]]},
+        {"panels": [[112, *PANEL[1:]]]},
+        {"panels": [[0, 0, 112, 225, *PANEL[4:]]]},
+        {"panels": [[0.0, *PANEL[1:]]]},
+        {"panels": [[*PANEL[:4], "1F" * 32, 60]]},
+        {"panels": [[*PANEL[:5], 101]]},
     ],
 )
 def test_fields(change: dict[str, object]) -> None:
     """Every field is checked. Break: skip the check of one."""
     wire.read_decoded(body(FIELDS), LIMITS)
     with pytest.raises(wire.GarbledError):
-        wire.read_decoded(body({**FIELDS, **change}), LIMITS)
+        wire.read_decoded(body({**FIELDS, **change}, _length_of(change)), LIMITS)
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -112,11 +141,14 @@ def test_refusals(raw: bytes) -> None:
         wire.read_refused(raw)
 
 
-@pytest.mark.parametrize("pixels", [0, wire.PIXELS_BYTES - 1, wire.PIXELS_BYTES + 1])
-def test_length(pixels: int) -> None:
-    """The picture has its size, to the byte. Break: skip the check of the length."""
+@pytest.mark.parametrize("panels", [0, 1])
+@pytest.mark.parametrize("more", [-wire.PIXELS_BYTES, -1, 1, wire.PIXELS_BYTES])
+def test_length(panels: int, more: int) -> None:
+    """The pictures have their size, to the byte. Break: skip the check of the length."""
+    fields, pixels = {**FIELDS, "panels": [PANEL] * panels}, (1 + panels) * wire.PIXELS_BYTES
+    wire.read_decoded(body(fields, pixels), LIMITS)
     with pytest.raises(wire.GarbledError):
-        wire.read_decoded(body(FIELDS, pixels), LIMITS)
+        wire.read_decoded(body(fields, pixels + more), LIMITS)
 
 
 @given(st.binary(max_size=200))

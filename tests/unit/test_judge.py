@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import Fingerprint, FingerprintFailure, LedgerEntry, Reason, SourcePosition, VerdictKind
+from schemas.events import (
+    Box,
+    Fingerprint,
+    FingerprintFailure,
+    LedgerEntry,
+    Panel,
+    Reason,
+    SourcePosition,
+    VerdictKind,
+    encode_embedding,
+)
 from stream.judge import Judge, Knowledge, Outcome, Work
 from stream.ledger import remember
 from stream.memory import Memory
@@ -147,12 +157,48 @@ pictures = st.lists(
 )
 
 
+def with_panels(record: Fingerprint, *shown: int) -> Fingerprint:
+    """A collage of what these seeds make."""
+    return record.model_copy(
+        update={
+            "panels": [
+                Panel(
+                    box=Box(left=0, top=0, right=0.5, bottom=1), pdq="0" * 64, pdq_quality=0, bias=0.0,
+                    embedding=encode_embedding(random_vector(seed)),
+                )
+                for seed in shown
+            ]
+        }
+    )  # fmt: skip
+
+
+def test_a_collage_is_a_copy_of_what_it_shows() -> None:
+    """In the same batch, in the window, in the index; it is the second panel. Break: search for the whole alone."""
+    collage = with_panels(fingerprint(9, random_vector(9)), 5, 1)
+    shown = fingerprint(1, random_vector(1))
+    in_batch = judge().judge([work(shown), work(collage)], Knowledge())
+    in_window = judge()
+    commit(in_window, in_window.judge([work(shown)], Knowledge()))
+    row = hit(1.0, name="u1", row_id=row_id("t", shown.sha256))
+    in_index = judge().judge([work(collage)], Knowledge(hits={(0, 9): [[], [], [row]]}))
+    for outcomes in (in_batch, in_window.judge([work(collage)], Knowledge()), in_index):
+        entry = outcomes[-1].entry
+        assert entry is not None
+        assert entry.verdict is not None
+        assert entry.verdict.match is not None
+        assert (entry.verdict.verdict, entry.verdict.match.upload_id) == (VerdictKind.DUPLICATE, "u1")
+
+
 @settings(deadline=None)
 @given(pictures, st.lists(st.integers(1, 10), min_size=30, max_size=30))
 def test_how_the_log_is_cut_into_batches_does_not_matter(made: list[tuple[int, float, str]], sizes: list[int]) -> None:
     """R2: the same log gives the same verdicts in batches of any size. Break: skip the window in `_new`."""
     records: list[Fingerprint] = [
-        fingerprint(n, at_similarity(random_vector(base), similarity, seed=n), tenant=tenant)
+        with_panels(
+            fingerprint(n, at_similarity(random_vector(base), similarity, seed=n), tenant=tenant),
+            *range(100, 100 + n % 3),
+            base + n % 2,
+        )
         for n, (base, similarity, tenant) in enumerate(made)
     ]
     one_by_one, batched = judge(), judge()

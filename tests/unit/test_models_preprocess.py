@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from models.preprocess import SIDE, reduce
+from models.preprocess import SIDE, cut, reduce, upright_rgb
 
 WIDTH, HEIGHT = 320, 200
 
@@ -123,3 +123,21 @@ def test_decoder_children_stay_light() -> None:
     code = "import sys, models.preprocess; print(*sorted({'torch', 'openvino', 'pydantic'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_part_is_cut_from_the_upright_picture(orientation: int) -> None:
+    """However a camera stored it. Break: swap two orientations of `_LYING`, `_FROM_RIGHT` or `_FROM_BELOW`."""
+    image, exif = picture(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    buffer = BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    kept = Image.open(buffer)
+    upright = upright_rgb(kept)
+    box = (0.1, 0.25, 0.6, 0.375)
+    left, top, right, bottom = box
+    width, height = upright.size
+    wanted = upright.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
+    part, whole = cut(kept, [box, (0.0, 0.0, 1.0, 1.0)])
+    assert distance(part, reduce(wanted)) < 2
+    assert np.array_equal(whole, reduce(kept))

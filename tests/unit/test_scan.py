@@ -108,3 +108,21 @@ def test_json_on_the_terminal_is_json_alone(folder: Path, capsys: pytest.Capture
 def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scan", "/nowhere"]) == 1
     assert "/nowhere: there is no such file or folder" in capsys.readouterr().err
+
+
+def test_a_collage_joins_what_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is larger than the pictures in it, and judged before them. Break: drop the second look at what has panels."""
+    canvas = Image.new("RGB", (1_200, 400), "white")
+    canvas.paste(photo("chelsea.png").resize((598, 400)), (0, 0))
+    canvas.paste(photo("rocket.jpg").resize((598, 400)), (602, 0))
+    canvas.save(tmp_path / "collage.jpg", quality=90)
+    photo("chelsea.png").save(tmp_path / "cat.jpg", quality=90)
+    photo("coffee.png").save(tmp_path / "cup.jpg", quality=90)
+    assert main(["scan", str(tmp_path), f"--json={tmp_path / 'found.json'}", f"--html={tmp_path / 'page.html'}"]) == 0
+    told = json.loads((tmp_path / "found.json").read_text())
+    (group,) = told["groups"]
+    (member,) = group["members"]
+    assert (group["best"]["name"], member["name"], member["match"]) == ("cat.jpg", "collage.jpg", "cat.jpg")
+    assert member["panel"] == pytest.approx({"left": 0, "top": 0, "right": 0.5, "bottom": 1}, abs=0.02)
+    assert "its part from 0% 0% to 50% 100%" in capsys.readouterr().out
+    assert "its part from" in (tmp_path / "page.html").read_text()
