@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,6 +15,18 @@ from models.manifest import BUILT_IN, CALIBRATION, read_manifest, verified
 from stream.errors import SettingError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+# Of an older one the thresholds are of scores without what the perceptual hashes add, and without panels.
+_OLDER = (1, 2)
+
+
+def _format_of(content: bytes) -> object:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found.get("format") if isinstance(found, dict) else None
 
 
 class Table(BaseModel):
@@ -40,11 +53,11 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     model_id: str
     duplicate_threshold: Annotated[float, Field(description="`duplicate` at or above this score")]
     review_threshold: Annotated[float, Field(description="`review` from this score to the one above")]
-    alone: Annotated[Table, Field(description="where the embedding alone speaks")]
+    alone: Annotated[Table, Field(description="where the perceptual hashes are not near enough to speak")]
     agreed: Annotated[Table, Field(description="where the perceptual hash says so, too")]
     fitted_on: Annotated[dict[str, int], Field(description="counts of photos and queries")]
     measured: Annotated[
@@ -70,6 +83,11 @@ class Calibration(BaseModel):
         folder = weights or BUILT_IN
         manifest = read_manifest(folder)
         content = verified(folder, manifest, (CALIBRATION,))[CALIBRATION]
+        if _format_of(content) in _OLDER:
+            raise SettingError(
+                f"model.weights: {folder / CALIBRATION} is of an older release, whose scores were others; run "
+                "python -m models.fit calibration again"
+            )
         try:
             calibration = cls.model_validate_json(content)
         except ValidationError as error:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models.preprocess import PREPROCESSING
 from stream.errors import SettingError
 
-BUILT_IN = Path(__file__).parent / "weights" / "copydetect-small-v3"
+BUILT_IN = Path(__file__).parent / "weights" / "copydetect-small-v4"
 MANIFEST = "model.json"
 SAFETENSORS = "model.safetensors"
 ONNX = "model.onnx"
@@ -42,7 +42,7 @@ def model_id(name: str, files: dict[str, str], preprocessing: str = PREPROCESSIN
     """NAME-XXXXXXXXXXXX: lower-case letters, digits and hyphens; hyphens may become underscores.
 
     Args:
-        name: of the model, e.g. copydetect-small-v3.
+        name: of the model, e.g. copydetect-small-v4.
         files: SHA-256 by file name.
         preprocessing: what `preprocess.reduce` does.
     """

@@ -86,9 +86,11 @@ def panels(pixels: Pixels) -> list[Box]:
                 found.append((sum(share - _SIDE_MIN for share in inner), box))
     kept: list[Box] = []
     for _, box in sorted(found, reverse=True):
-        if len(kept) < PANELS_MAX and all(box.overlap(other) < _OVERLAP_MAX for other in kept):
+        if len(kept) == PANELS_MAX:
+            break
+        if all(box.overlap(other) < _OVERLAP_MAX for other in kept) and not _plain(pixels, box):
             kept.append(box)
-    return [box for box in kept if not _plain(pixels, box)]
+    return kept
 
 
 def _plain(pixels: Pixels, box: Box) -> bool:
@@ -132,7 +134,7 @@ def _apart(places: list[int]) -> list[tuple[int, int]]:
 
 
 def _shares(edges: _Flags, places: list[int], ends: list[int]) -> list[list[list[float]]]:
-    """Of every line, between every two ends, the share that is an edge; a line may waver by a pixel."""
+    """Of every line, between every two ends, the share that is an edge; a line may be a pixel off."""
     near = np.clip(np.array(places)[:, None] + (-1, 0, 1), 0, SIDE - 1)
     counts = np.zeros((len(ends), *near.shape), dtype=np.int64)
     np.add.reduceat(edges, ends[:-1], axis=0, dtype=np.int16)[:, near].cumsum(axis=0, out=counts[1:])

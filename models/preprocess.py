@@ -13,7 +13,6 @@ The first frame is taken as it stands; colour profiles are ignored.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -44,37 +43,40 @@ _UPRIGHT = {
 _LYING, _FROM_RIGHT, _FROM_BELOW = {5, 6, 7, 8}, {2, 3, 7, 8}, {3, 4, 6, 7}
 
 
-def reduce(image: Image.Image) -> Pixels:
-    """The encoder's input, and PDQ's: uint8 [224, 224, 3], RGB, upright, aspect ignored.
+class Reduction:
+    """A picture on its way to the encoder; converted to RGB once, however many parts are taken of it.
 
     Resized first and turned upright after: the large picture is never copied for its orientation.
 
     Raises:
         OSError: Pillow cannot read the pixels.
     """
-    small = to_rgb(image).resize((SIDE, SIDE), _FILTER)
-    turn = _UPRIGHT.get(_orientation(image))
-    return np.asarray(small if turn is None else small.transpose(turn), dtype=np.uint8)
+
+    def __init__(self, image: Image.Image) -> None:
+        self._rgb = to_rgb(image)
+        self._orientation = _orientation(image)
+
+    def whole(self) -> Pixels:
+        """See `reduce`."""
+        return self.part(0.0, 0.0, 1.0, 1.0)
+
+    def part(self, left: float, top: float, right: float, bottom: float) -> Pixels:
+        """A part as `reduce` makes the whole, given as shares of the upright picture's width and height."""
+        width, height = self._rgb.size
+        left, top, right, bottom = _as_stored((left, top, right, bottom), self._orientation)
+        place = (left * width, top * height, right * width, bottom * height)
+        small = self._rgb.resize((SIDE, SIDE), _FILTER, place)
+        turn = _UPRIGHT.get(self._orientation)
+        return np.asarray(small if turn is None else small.transpose(turn), dtype=np.uint8)
 
 
-def cut(image: Image.Image, boxes: Sequence[tuple[float, float, float, float]]) -> list[Pixels]:
-    """Parts of the picture, each as `reduce` makes the whole.
-
-    Args:
-        boxes: left, top, right, bottom as shares of width and height, upright.
+def reduce(image: Image.Image) -> Pixels:
+    """The encoder's input, and PDQ's: uint8 [224, 224, 3], RGB, upright, aspect ignored.
 
     Raises:
         OSError: Pillow cannot read the pixels.
     """
-    rgb, orientation = to_rgb(image), _orientation(image)
-    turn = _UPRIGHT.get(orientation)
-    parts = []
-    for box in boxes:
-        left, top, right, bottom = _as_stored(box, orientation)
-        place = (left * rgb.width, top * rgb.height, right * rgb.width, bottom * rgb.height)
-        small = rgb.resize((SIDE, SIDE), _FILTER, place)
-        parts.append(np.asarray(small if turn is None else small.transpose(turn), dtype=np.uint8))
-    return parts
+    return Reduction(image).whole()
 
 
 def _as_stored(box: tuple[float, float, float, float], orientation: int) -> tuple[float, float, float, float]:

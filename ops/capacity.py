@@ -14,6 +14,7 @@ from stream.config import Settings
 from stream.kafka.consumer import FETCH_BYTES_MAX, QUEUED_BYTES_MAX
 from stream.ledger import READ_RECORDS
 from stream.service import Stage
+from stream.window import VECTORS_AT_ONCE
 
 # A process without work: the interpreter, its libraries, librdkafka's threads; what each stage adds to it. Measured at
 # rest on two cores: ENCODE 198 MB, DECIDE 150, INDEX 140; OpenVINO takes more where it finds more cores.
@@ -58,6 +59,8 @@ def worker_parts(settings: Settings, stages: Collection[Stage], partitions: int 
         parts["windows"] = owned * decide.window_rows_max * WINDOW_ROW_BYTES
         parts["memories"] = owned * decide.memory_entries_max * MEMORY_ENTRY_BYTES
         parts["restore"] = READ_RECORDS * LEDGER_RECORD_BYTES
+        # Similarities, negated ones and the places that order them: 4, 4 and 8 bytes.
+        parts["window search"] = VECTORS_AT_ONCE * decide.window_rows_max * 16
         parts["decide batch"] = decide.batch_items_max * (WORK_BYTES + PANELS_MAX * PANEL_WORK_BYTES)
     if Stage.INDEX in stages:
         parts["index batch"] = settings.ledger_index.batch_items_max * WORK_BYTES

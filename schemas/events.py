@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 Vector: TypeAlias = NDArray[np.float32]
 
 EMBEDDING_SIZE = 256
+# A reader refuses more: raise it in every DECIDE before an ENCODE writes more.
 PANELS_MAX = 4
 NORM_TOLERANCE = 0.01
 UPLOAD_ID_CHARS_MAX = 256
@@ -70,7 +71,7 @@ class Reason(StrEnum):
 
 
 class Evidence(StrEnum):
-    """A signal that says, on its own, that two pictures are copies."""
+    """A signal that says that two pictures are copies: on its own, or for the perceptual hash, by tipping the scale."""
 
     EXACT = "exact"
     PERCEPTUAL = "perceptual"
@@ -185,7 +186,7 @@ class Neighbour(Contract):
     similarity: Annotated[float, Field(description="cosine of the two embeddings, rounded to 1e-4")]
     score: Annotated[float, Field(description="similarity, normalised, and what the PDQ hashes add; rounded to 1e-4")]
     verdict: Annotated[VerdictKind, Field(description="the neighbour's own verdict: unique or review")]
-    panel: Annotated[Box | None, Field(description="the part of the upload that is near; absent: all of it")] = None
+    panel: Annotated[Box | None, Field(description="the part of the upload that is near; null: all of it")] = None
 
 
 class Trace(Contract):

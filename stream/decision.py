@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from models import panels
@@ -102,7 +102,7 @@ class Score(NamedTuple):
     Attributes:
         total: what is held against the thresholds, rounded to 1e-4.
         embedding: of it, what the embedding says alone.
-        agreed: the perceptual hashes are as near as those of copies.
+        agreed: the perceptual hashes, of the picture or of a panel, are as near as those of copies.
     """
 
     total: float
@@ -194,15 +194,22 @@ def _rank(item: Item, found: Sequence[Iterable[Hit]], rule: Rule) -> Sequence[_R
     Of each view as many as are asked of the index, and chosen as the index chooses: which of them the window still
     holds, and how many more it would have offered, must not matter.
     """
+    views = [(view, list(candidates)) for view, candidates in zip(item.views, found, strict=True)]
+    _, of_whole = views[0]
+    if any(hit.row_id == item.row_id for hit in of_whole):
+        # The same bytes: no panel has more to say.
+        views = views[:1]
     best: dict[str, _Ranked] = {}
-    for view, candidates in zip(item.views, found, strict=True):
+    for view, candidates in views:
         for hit in _nearest(item, view, candidates)[: rule.neighbours_max]:
             exact, score = hit.row_id == item.row_id, score_of(view, hit)
             if exact:
                 score = Score(_SAME_BYTES, _SAME_BYTES, score.agreed)
             known = best.get(hit.row_id)
+            agreed = score.agreed or (known is not None and known.score.agreed)
             if known is None or score.total > known.score.total:
-                best[hit.row_id] = _Ranked(hit, exact, score, view.box)
+                known = _Ranked(hit, exact, score, view.box)
+            best[hit.row_id] = replace(known, score=known.score._replace(agreed=agreed))
     return sorted(best.values(), key=lambda r: r.order)[: rule.neighbours_max]
 
 

@@ -26,8 +26,8 @@ from stream.judge import Work
 from stream.kafka import Record
 from stream.tenants import parse_tenant, partition_of
 
-# A failure with all its truncated headers, each character escaped, takes 40 kB; a fingerprint 3 kB, or 8 with the
-# longest ids. What it holds beside the vector becomes the entry of a row, which has 64 kB.
+# A failure with all its truncated headers, each character escaped, takes 40 kB; a fingerprint 3 kB, or 12 with the
+# longest ids and four panels. What it holds beside the vector becomes the entry of a row, which has 64 kB.
 RECORD_BYTES_MAX = 65_536
 FINGERPRINT_BYTES_MAX = 16_384
 NUMBER_MAX = 2**63 - 1
@@ -112,8 +112,9 @@ def _fault(record: Fingerprint | FingerprintFailure, byte_count: int) -> str | N
         if byte_count > FINGERPRINT_BYTES_MAX:
             return f"{byte_count} bytes, a fingerprint has {FINGERPRINT_BYTES_MAX} at most"
         # A mean of cosines; NaN lies in no range.
-        if not -1.0 <= record.bias <= 1.0 or not all(map(math.isfinite, record.timings_s.values())):
-            return "bias is not within [-1, 1], or a timing is not finite"
+        biases = [record.bias, *(panel.bias for panel in record.panels)]
+        if not all(-1.0 <= bias <= 1.0 for bias in biases) or not all(map(math.isfinite, record.timings_s.values())):
+            return "a bias is not within [-1, 1], or a timing is not finite"
     return f"a number is above {NUMBER_MAX}" if max(numbers) > NUMBER_MAX else None
 
 

@@ -20,6 +20,8 @@ _FIRST_ROWS = 2
 # after another, and the bound is one for all of them (`ops/capacity.py`).
 _ROOM_SHARE_MAX = 2
 _ROWS_TRIMMED_MIN = 64
+# So many are compared with all rows at once, at 16 bytes a comparison: a batch of collages has five views an upload.
+VECTORS_AT_ONCE = 64
 
 
 class TenantRows:
@@ -54,9 +56,14 @@ class TenantRows:
         """For each of float32 [N, 256] the most similar rows, as the index has them, and the one with its own id."""
         if not len(self):
             return [[] for _ in row_ids]
-        used = slice(self._start, len(self._hits))
-        similarity = vectors @ self._vectors[used].T
-        keep = min(rows_max, len(self))
+        found: list[list[Hit]] = []
+        for start in range(0, len(vectors), VECTORS_AT_ONCE):
+            some = slice(start, start + VECTORS_AT_ONCE)
+            found += self._nearest(vectors[some], row_ids[some], min(rows_max, len(self)))
+        return found
+
+    def _nearest(self, vectors: Vector, row_ids: list[str], keep: int) -> list[list[Hit]]:
+        similarity = vectors @ self._vectors[self._start : len(self._hits)].T
         columns = np.argpartition(-similarity, keep - 1, axis=1)[:, :keep]
         found = []
         for n, row_id in enumerate(row_ids):

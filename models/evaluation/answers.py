@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.evaluation.metrics import Flags, Scores
 
 Q = TypeVar("Q")
+Q_contra = TypeVar("Q_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +68,18 @@ class Answers:
         return [float(share) for share in (self.right & (self.with_score >= threshold)).mean(axis=1)]
 
 
-def ask(queries: Sequence[Q], compare: Callable[[Q], Scores]) -> Answers:
-    """Ask for the queries of every edit, photo n's original being row n.
+class Compare(Protocol[Q_contra]):
+    """One method's scores of the N queries of an edit, [N, M] against M rows."""
 
-    Args:
-        compare: the N queries of an edit -> scores [N, M] against M rows.
-    """
+    def __call__(self, queries: Q_contra, *, own: bool) -> Scores:
+        """Without `own`, row n is not there for query n: -inf."""
+
+
+def ask(queries: Sequence[Q], compare: Compare[Q]) -> Answers:
+    """Ask for the queries of every edit, photo n's original being row n."""
     parts = []
     for query in queries:
-        scores = compare(query)
-        own = np.arange(len(scores))
-        with_row = scores.argmax(axis=1)
-        with_score = scores[own, with_row]
-        scores[own, own] = -np.inf
-        without_row = scores.argmax(axis=1)
-        parts.append((with_score, with_row, with_row == own, scores[own, without_row], without_row))
+        scores, others = compare(query, own=True), compare(query, own=False)
+        own, with_row, without_row = np.arange(len(scores)), scores.argmax(axis=1), others.argmax(axis=1)
+        parts.append((scores[own, with_row], with_row, with_row == own, others[own, without_row], without_row))
     return Answers(*(np.stack(part) for part in zip(*parts, strict=True)))

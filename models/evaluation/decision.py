@@ -67,14 +67,18 @@ class Decision:
         self._hashes, self._panels = hashes, panels
         self._row_bias = background.bias(rows.whole)
 
-    def scores(self, queries: Views) -> Scores:
+    def scores(self, queries: Views, *, own: bool = True) -> Scores:
         """[N, M]: each picture's best over itself and its panels; -inf where a row is not among the nearest.
 
-        One more of the nearest is kept than the decision asks for: the original may be taken away.
+        Args:
+            own: row n is there for picture n; else it is hidden, before the nearest are taken.
         """
-        scores = self._scores(queries.whole, queries.hashes)
+        places = np.arange(len(queries.whole))
+        scores = self._scores(queries.whole, queries.hashes, None if own else places)
         if self._panels and len(queries.panels):
-            np.maximum.at(scores, queries.owners, self._scores(queries.panels, queries.panel_hashes) - np.float32(COST))
+            hidden = None if own else queries.owners
+            of_panels = self._scores(queries.panels, queries.panel_hashes, hidden) - np.float32(COST)
+            np.maximum.at(scores, queries.owners, of_panels)
         return scores
 
     def agreed(self, queries: Views, found: Places) -> Flags:
@@ -85,19 +89,27 @@ class Decision:
             np.logical_or.at(agreed, queries.owners, near)
         return agreed
 
-    def _scores(self, vectors: Vector, hashes: Vector) -> Scores:
+    def _scores(self, vectors: Vector, hashes: Vector, hidden: Places | None) -> Scores:
         similarity = vectors @ self._rows.whole.T
+        if hidden is not None:
+            similarity[np.arange(len(hidden)), hidden] = -np.inf
         scores: Scores = similarity - (self._background.bias(vectors)[:, None] + self._row_bias) / np.float32(2)
         if self._hashes:
             scores += agreement(_BITS / 2 * (1 - hashes @ self._rows.hashes.T))
-        if self._nearest is not None and self._nearest + 1 < scores.shape[1]:
-            far = np.argpartition(-similarity, self._nearest, axis=1)[:, self._nearest + 1 :]
+        if self._nearest is not None and self._nearest < scores.shape[1]:
+            far = np.argpartition(-similarity, self._nearest - 1, axis=1)[:, self._nearest :]
             np.put_along_axis(scores, far, -np.inf, axis=1)
         return scores
 
 
-def pair_scores(of: Views, background: Background, pairs: Sequence[tuple[int, int]]) -> tuple[Scores, Flags]:
-    """Score of every pair, [pairs], whichever of the two is uploaded first; and whether the hashes agree."""
+def pair_scores(
+    of: Views, background: Background, pairs: Sequence[tuple[int, int]], *, either: bool = False
+) -> tuple[Scores, Flags]:
+    """Score of every pair, [pairs], the second being the later upload; and whether the hashes agree.
+
+    Args:
+        either: the higher score of the two orders.
+    """
     bias, panel_bias = background.bias(of.whole), background.bias(of.panels)
     panels: dict[int, list[int]] = {}
     for panel, owner in enumerate(of.owners.tolist()):
@@ -106,7 +118,7 @@ def pair_scores(of: Views, background: Background, pairs: Sequence[tuple[int, in
     for n, (a, b) in enumerate(pairs):
         bits = differing(of.hashes[[a]], of.hashes[[b]])
         score = of.whole[a] @ of.whole[b] - (bias[a] + bias[b]) / 2 + agreement(bits)[0]
-        for one, other in ((a, b), (b, a)):
+        for one, other in ((b, a), (a, b)) if either else ((b, a),):
             for panel in panels.get(one, ()):
                 own_bits = differing(of.panel_hashes[[panel]], of.hashes[[other]])
                 alone = of.panels[panel] @ of.whole[other] - (panel_bias[panel] + bias[other]) / 2 - COST

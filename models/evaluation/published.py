@@ -90,7 +90,7 @@ def _comparison(
         return lambda places: decision.scores(own.views.part(places))
     others = [own.rows[method][:count], *([beside.rows[method]] if len(beside.rows[method]) else [])]
     compare = cosine(np.concatenate(others))
-    return lambda places: compare(own.rows[method][places])
+    return lambda places: compare(own.rows[method][places], own=True)
 
 
 def summary_of(of: Published) -> list[str]:

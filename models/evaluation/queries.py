@@ -24,7 +24,7 @@ from models.evaluation.decision import Views, joined
 from models.panels import panels
 from models.perceptual import pdq
 from models.photos import Photo
-from models.preprocess import cut, reduce
+from models.preprocess import Reduction
 from schemas.events import EMBEDDING_SIZE, Vector
 from stream.errors import SettingError
 
@@ -159,8 +159,9 @@ def _set_up(others: tuple[bytes, ...]) -> None:
 def _inputs(order: tuple[Task, tuple[str, ...], bool]) -> _Inputs:
     task, hashes, imagenet = order
     image = edited(task, _edits)
-    pixels = reduce(image)
-    ours = [pixels, *cut(image, [box.shares for box in panels(pixels)])]
+    reduction = Reduction(image)
+    whole = reduction.whole()
+    ours = [whole, *(reduction.part(*box.shares) for box in panels(whole))]
     return _Inputs(
         {name: HASHES[name](image) for name in hashes}, ours, [trusted_row(pdq(one)) for one in ours],
         imagenet_input(image) if imagenet else None,

@@ -12,7 +12,7 @@ from models.background import Background
 from models.calibration import Calibration
 from models.edits import EDITS, FAMILIES, UNTRAINED
 from models.evaluation import hard_negatives
-from models.evaluation.answers import Answers, ask
+from models.evaluation.answers import Answers, Compare, ask
 from models.evaluation.decision import Decision, Views, pair_scores
 from models.evaluation.metrics import (
     Scores,
@@ -74,11 +74,13 @@ class Model:
     calibration: Calibration
 
 
-def cosine(rows: Vector) -> Callable[[Vector], Scores]:
+def cosine(rows: Vector) -> Compare[Vector]:
     """Plain similarity to these rows."""
 
-    def similarities(queries: Vector) -> Vector:
+    def similarities(queries: Vector, *, own: bool) -> Vector:
         found: Vector = queries @ rows.T
+        if not own:
+            np.fill_diagonal(found, -np.inf)
         return found
 
     return similarities
@@ -144,14 +146,18 @@ def evaluate(
     return Outcome(evaluation, names, ours)
 
 
-def variants(ground: Ground, background: Background, rows: Views) -> dict[str, Callable[[Views], Scores]]:
+def variants(ground: Ground, background: Background, rows: Views) -> dict[str, Compare[Views]]:
     """What each part of the decision is worth, and what the rows' origin is."""
     plain = cosine(rows.whole)
-    found: dict[str, Callable[[Views], Scores]] = {
+
+    def similarity(queries: Views, *, own: bool) -> Scores:
+        return plain(queries.whole, own=own)
+
+    found: dict[str, Compare[Views]] = {
         "without panels": Decision(background, rows, panels=False).scores,
         "without PDQ": Decision(background, rows, hashes=False).scores,
         "the embedding alone": Decision(background, rows, hashes=False, panels=False).scores,
-        "its similarity, not normalised": lambda queries: plain(queries.whole),
+        "its similarity, not normalised": similarity,
     }
     if ground.unseen and ground.seen:
         for name, others in (("unseen", ground.unseen), ("seen", ground.seen)):
@@ -234,7 +240,7 @@ def hard_negatives_of(ground: Ground, model: Model, rows: dict[str, Vector], vie
         pairs, definition = hard_negatives.mined(photos, rows[IMAGENET]), "two nearest by ImageNet features"
     if not pairs:
         return None
-    scores, _ = pair_scores(views, model.background, pairs)
+    scores, _ = pair_scores(views, model.background, pairs, either=True)
     duplicates = int((scores >= model.calibration.duplicate_threshold).sum())
     return HardNegatives(
         definition=definition,

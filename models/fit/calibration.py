@@ -82,7 +82,7 @@ def fit_calibration(
     decision = Decision(background, views)
     answers = ask(queries, decision.scores)
     agreed = answers.agreed(queries, decision.agreed)
-    hard, _ = pair_scores(views, background, hard_negatives.listed(rows))
+    hard, _ = pair_scores(views, background, hard_negatives.listed(rows), either=True)
     kept = calibration_of(answers, agreed, hard, wanted, methods.encoder.model_id, len(rows) - len(photos), command)
     (folder / CALIBRATION).write_text(kept.model_dump_json(indent=1) + "\n")
     return refresh_manifest(folder)

@@ -21,7 +21,7 @@ from stream.intake.sandbox import DecoderPool, limits_of
 
 PHONE_PHOTOS = 8
 NOTE = (
-    "Decode, upright, 224 pixels, PDQ. CPU: user and system milliseconds an image, the decoder processes included. "
+    "Decode, upright, 224 pixels, PDQ, panels. CPU: user and system milliseconds an image, decoder processes included. "
     "A ratio of CPU above 1 is what the sandbox costs."
 )
 

@@ -23,7 +23,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     ways = parser.add_subparsers(dest="way", required=True, metavar="WAY")
     pairs = ways.add_parser("pairs", help="from pairs that people labelled; prints a tenant's thresholds")
-    pairs.add_argument("file", type=Path, metavar="FILE.csv", help="columns first,second,copy (pictures) or score,copy")
+    pairs.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE.csv",
+        help="columns first,second,copy (pictures, the second uploaded later) or score,copy",
+    )
     pairs.add_argument("--tenant", default="TENANT", help="whose thresholds are printed")
     pairs.add_argument("--out", type=Path, metavar="FOLDER", help="write a weights folder for all tenants, too")
     background = ways.add_parser(

@@ -18,9 +18,9 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 _READING = (
     "On a card the upload stands left and its match right. Similarity is the cosine of the two embeddings; score the "
-    "similarity less what any two pictures have; margin the score less the threshold; confidence the probability that "
-    "it is a copy. Exact, perceptual and embedding are the evidence: the same bytes, a near perceptual hash, a score "
-    "at or above the threshold."
+    "similarity less what any two pictures have, plus what near hashes add; margin the score less the threshold; "
+    "confidence the probability that it is a copy. Exact, perceptual and embedding are the evidence: the same bytes, a "
+    "perceptual hash that is near or tipped the scale, a score at or above the threshold without it."
 )
 
 # What went wrong comes first; where nothing did, the section is left out.

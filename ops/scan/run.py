@@ -62,7 +62,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Copies of one picture, the best of them apart: most pixels, then most bytes."""
+    """Copies of one picture, the best of them apart: most pixels, then most bytes.
+
+    A member whose match has a `panel` shows the best picture in a part of itself, and may be larger.
+    """
 
     best: Scanned
     members: list[Member]

@@ -32,7 +32,7 @@ from PIL import (
 
 from models.panels import Box, panels
 from models.perceptual import Pdq, pdq
-from models.preprocess import DRAFT_SIDE, cut, reduce
+from models.preprocess import DRAFT_SIDE, Reduction
 from stream.intake.limits import Limits
 
 T = TypeVar("T")
@@ -122,11 +122,12 @@ def decode(data: bytes, limits: Limits) -> Decoded:
         _check_size(width, height, limits)
         _guard("pixels", lambda: _load(image))
         decoded = time.perf_counter()
-        pixels = _guard("reduction", lambda: reduce(image))
+        reduction = _guard("reduction", lambda: Reduction(image))
+        pixels = _guard("reduction", reduction.whole)
         reduced = time.perf_counter()
         fingerprint = _guard("pdq", lambda: pdq(pixels))
         hashed = time.perf_counter()
-        parts = _guard("panels", lambda: _panels(image, pixels))
+        parts = _guard("panels", lambda: _panels(reduction, pixels))
     timings_s = {
         "decode": decoded - start,
         "reduce": reduced - decoded,
@@ -136,10 +137,9 @@ def decode(data: bytes, limits: Limits) -> Decoded:
     return Decoded(pixels, fingerprint.hash, fingerprint.quality, width, height, form, timings_s, parts)
 
 
-def _panels(image: Image.Image, pixels: NDArray[np.uint8]) -> tuple[Part, ...]:
-    boxes = panels(pixels)
-    cuts = cut(image, [box.shares for box in boxes]) if boxes else []
-    return tuple(Part(box, part, pdq(part)) for box, part in zip(boxes, cuts, strict=True))
+def _panels(reduction: Reduction, pixels: NDArray[np.uint8]) -> tuple[Part, ...]:
+    cuts = [(box, reduction.part(*box.shares)) for box in panels(pixels)]
+    return tuple(Part(box, part, pdq(part)) for box, part in cuts)
 
 
 def format_of(data: bytes) -> str:

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from PIL import Image, ImageFile, PngImagePlugin
 
+from models.panels import COST
+from models.perceptual import WEIGHT
 from schemas.cloudevents import (
     BadEvent,
     Headers,
@@ -41,7 +43,7 @@ from stream.kafka import Record
 from stream.memory import Memory
 from stream.tenants import parse_tenant, partition_of
 from stream.window import Window
-from tests.support.made import MODEL_ID, rule_of
+from tests.support.made import MODEL_ID, hit, random_vector, rule_of
 
 PARTITIONS = 12
 LIMITS = Limits(
@@ -84,7 +86,9 @@ def fingerprint(value: bytes) -> None:
         work = INTAKE.foreign(work)
     # DECIDE's and INDEX's metrics.
     assert math.isfinite(work.record.upload_timestamp_ms / 1000)
-    (outcome,) = Judge(Window(10), Memory(10), rule_of).judge([work], Knowledge())
+    window = Window(10)
+    window.append(hit(1.0, name="before", offset=1), random_vector(1))
+    (outcome,) = Judge(window, Memory(10), rule_of).judge([work], Knowledge())
     entry = outcome.entry
     assert entry is not None
     again = LedgerEntry.model_validate_json(entry.model_dump_json(exclude_none=True))
@@ -96,6 +100,8 @@ def fingerprint(value: bytes) -> None:
     # NaN is below, and above, nothing: every later comparison with this row would be false.
     assert entry.representative is None or -1.0 <= entry.representative.bias <= 1.0
     if entry.verdict is not None:
+        # A cosine less biases of at most 1, and what the hashes may add.
+        assert entry.verdict.score is None or abs(entry.verdict.score) <= 2 + WEIGHT + COST
         verdict_headers(entry.verdict, entry.source.key, entry.traceparent)
         assert entry.verdict.tenant == "t"
     elif entry.dead_letter is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.events import Fingerprint, SourcePosition, Vector, VerdictKind, encode_embedding
+from schemas.events import Box, Fingerprint, Panel, SourcePosition, Vector, VerdictKind, encode_embedding
 from stream.decision import Item, Rule
 from stream.judge import Work
 from stream.neighbours.protocol import Hit
@@ -62,6 +63,7 @@ def fingerprint(
     bias: float = 0.0,
     partition: int = 0,
     model_id: str = MODEL_ID,
+    panels: Sequence[Panel] = (),
 ) -> Fingerprint:
     """The fingerprint of the upload at this source offset; its bytes are named by `content`."""
     return Fingerprint(
@@ -75,6 +77,7 @@ def fingerprint(
         pdq_quality=0,
         embedding=encode_embedding(vector),
         bias=bias,
+        panels=list(panels),
         model_id=model_id,
         format="JPEG",
         width=10,
@@ -82,6 +85,12 @@ def fingerprint(
         byte_count=100,
         runtime="made-up",
     )
+
+
+def panel(seed: int) -> Panel:
+    """The left half of an upload, which shows what this seed makes."""
+    box = Box(left=0, top=0, right=0.5, bottom=1)
+    return Panel(box=box, pdq="0" * 64, pdq_quality=0, embedding=encode_embedding(random_vector(seed)), bias=0.0)
 
 
 def work(record: Fingerprint, offset: int | None = None, partition: int = 0) -> Work:

@@ -36,6 +36,9 @@ from schemas.events import (
     encode_embedding,
     fingerprint_record,
 )
+from stream.decision import Item, Rule, judge
+from stream.ledger import hit_of
+from tests.support.made import Line
 
 GOLDEN = Path(asyncapi.__file__).parent / "golden"
 MODELS: dict[str, type[BaseModel]] = {
@@ -100,6 +103,29 @@ def test_golden_scores_keep_the_rule() -> None:
         assert verdict.score is not None
         assert verdict.score == pytest.approx(verdict.similarity - bias)
         assert verdict.margin == pytest.approx(verdict.score - verdict.threshold)
+
+
+def test_golden_collage_is_still_judged_so() -> None:
+    """v3: the fingerprint of a collage, held against the ledger's row of one of its pictures, gives the same verdict.
+
+    The thresholds are the message's own. Break: any term of the score, or the panel of the match.
+    """
+    golden = {stem: json.loads((GOLDEN / "v3" / f"{stem}.json").read_text())["value"] for stem in (
+        "fingerprint", "ledger-unique", "verdict-duplicate")}  # fmt: skip
+    item = Item.of(Fingerprint.model_validate(golden["fingerprint"]))
+    entry, expected = (
+        LedgerEntry.model_validate(golden["ledger-unique"]),
+        Verdict.model_validate(golden["verdict-duplicate"]),
+    )
+    row = hit_of(entry, 3)
+    assert row is not None
+    assert entry.representative is not None
+    embedding = decode_embedding(entry.representative.embedding)
+    near = [[row.at(float(view.embedding @ embedding))] for view in item.views]
+    rule = Rule(expected.threshold, expected.threshold, 10, Line())
+    verdict = judge(item, near[0], rule, near[1:])
+    ignored = {"confidence", "trace"}
+    assert verdict.model_dump(exclude=ignored) == expected.model_dump(exclude=ignored)
 
 
 def test_golden_headers_are_still_written() -> None:

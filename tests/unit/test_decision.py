@@ -207,6 +207,30 @@ def test_the_same_bytes_are_exact_whatever_its_panels_say() -> None:
     assert (verdict.confidence, verdict.score) == (1.0, 1.0)
 
 
+def test_who_holds_the_own_row_does_not_matter_to_a_panel() -> None:
+    """The index counts it among a panel's ten, the window adds it: the neighbours are the same.
+
+    Break: rank the panels of an exact copy, too.
+    """
+    made = with_panel()
+    others = [hit(0.9 - n / 100, name=f"o{n}", bias=-n / 10) for n in range(10)]
+    in_index = judge(made, [exact(made)], RULE, [[exact(made), *others[:9]]])  # type: ignore[list-item]
+    in_window = judge(made, [exact(made)], RULE, [[*others, exact(made)]])  # type: ignore[list-item]
+    assert in_index == in_window
+
+
+def test_hashes_agree_whichever_view_scores_best() -> None:
+    """A near hash of the whole counts where a panel's score is higher. Break: keep the best view's alone."""
+    made = item(
+        pdq="0" * 64, pdq_quality=100, panels=(View(random_vector(1), 0.0, "0" * 49 + "f" * 15, 100, QUARTER),)
+    )  # fmt: skip
+    shown = {"pdq": "0" * 64, "pdq_quality": 100, "name": "shown"}
+    verdict = judge(made, [hit(-0.2, **shown)], RULE, [[hit(0.55, **shown)]])  # type: ignore[arg-type]
+    assert verdict.match is not None
+    assert verdict.match.panel == QUARTER
+    assert Evidence.PERCEPTUAL in verdict.evidence
+
+
 def test_candidates_of_every_view_are_needed() -> None:
     """Nothing is left out in silence. Break: `strict=False` in `_rank`."""
     with pytest.raises(ValueError, match="zip"):

@@ -88,8 +88,11 @@ def test_rows_that_are_not_among_the_nearest_are_no_candidates() -> None:
     _, hashes = made(random, rows)
     queries = views(rows[:5], hashes[:5], list(range(5)))
     scores = Decision(ground, views(rows, hashes, list(range(ROWS))), nearest=3).scores(queries)
-    assert (np.isfinite(scores).sum(axis=1) == 4).all()
+    assert (np.isfinite(scores).sum(axis=1) == 3).all()
     assert (scores.argmax(axis=1) == np.arange(5)).all()
+    without = Decision(ground, views(rows, hashes, list(range(ROWS))), nearest=3).scores(queries, own=False)
+    assert (np.isfinite(without).sum(axis=1) == 3).all()
+    assert np.isneginf(without[np.arange(5), np.arange(5)]).all()
 
 
 def test_parts_keep_their_panels() -> None:
@@ -103,8 +106,8 @@ def test_parts_keep_their_panels() -> None:
     assert np.array_equal(both.part([2, 1]).whole, both.whole[[2, 1]])
 
 
-def test_a_pair_scores_the_same_whichever_came_first() -> None:
-    """The one that shows the other may be the earlier. Break: take the first one's panels alone."""
+def test_the_later_of_a_pair_may_show_the_earlier() -> None:
+    """And not the other way round, unless either may be the later. Break: take the first one's panels."""
     random, ground = np.random.default_rng(8), background()
     vectors, _ = made(random, np.stack([random_vector(n) for n in (1, 2, 3)]))
     vectors[2] = at_similarity(vectors[1], 0.9)
@@ -112,6 +115,9 @@ def test_a_pair_scores_the_same_whichever_came_first() -> None:
         vectors[[1, 0]], np.stack([trusted_row(Pdq("0" * 64, 0))] * 2), vectors[[2]],
         np.stack([trusted_row(Pdq("0" * 64, 0))]), np.array([1]),
     )  # fmt: skip
-    scores, _ = pair_scores(pictures, ground, [(0, 1), (1, 0)])
+    scores, _ = pair_scores(pictures, ground, [(0, 1), (1, 0)], either=True)
     assert scores[0] == pytest.approx(scores[1])
     assert scores[0] > 0.4
+    later, _ = pair_scores(pictures, ground, [(0, 1), (1, 0)])
+    assert later[0] == pytest.approx(scores[0])
+    assert later[1] < 0.2

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from schemas.cloudevents import STRUCTURED, BadEvent, Headers, read_upload
 from tests.fuzz import targets
-from tests.support.made import fingerprint, random_vector
+from tests.support.made import fingerprint, panel, random_vector
 
 seeded = settings(derandomize=True, max_examples=400, deadline=5_000, suppress_health_check=[HealthCheck.too_slow])
 BYTES_MAX = 20_000_000
-SOUND = fingerprint(0, random_vector(0)).model_dump_json().encode()
+SOUND = fingerprint(0, random_vector(0), panels=[panel(5), panel(6)]).model_dump_json().encode()
 
 attribute_names = st.sampled_from(
     ["specversion", "id", "type", "source", "time", "tenant", "traceparent", "subject", "data", "data_base64", "x"]
@@ -121,6 +121,8 @@ extreme = st.sampled_from(
 @seeded
 @given(st.dictionaries(fields, values | extreme, max_size=3), st.booleans())
 @example({"bias": float("nan")}, False)
+@example({"panels": [{**json.loads(panel(1).model_dump_json()), "bias": float("nan")}]}, False)
+@example({"panels": [{**json.loads(panel(1).model_dump_json()), "bias": -50.0}]}, False)
 @example({"upload_timestamp_ms": 10**400}, False)
 @example({"timings_s": {"fetch": float("inf")}}, False)
 @example({"runtime": "x" * 60_000}, False)

@@ -8,15 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import (
-    Box,
     Fingerprint,
     FingerprintFailure,
     LedgerEntry,
-    Panel,
     Reason,
     SourcePosition,
     VerdictKind,
-    encode_embedding,
 )
 from stream.judge import Judge, Knowledge, Outcome, Work
 from stream.ledger import remember
@@ -24,7 +21,7 @@ from stream.memory import Memory
 from stream.neighbours.protocol import Found
 from stream.tenants import row_id
 from stream.window import Window
-from tests.support.made import at_similarity, fingerprint, hit, random_vector, rule_of, work
+from tests.support.made import at_similarity, fingerprint, hit, panel, random_vector, rule_of, work
 
 
 def judge() -> Judge:
@@ -157,24 +154,9 @@ pictures = st.lists(
 )
 
 
-def with_panels(record: Fingerprint, *shown: int) -> Fingerprint:
-    """A collage of what these seeds make."""
-    return record.model_copy(
-        update={
-            "panels": [
-                Panel(
-                    box=Box(left=0, top=0, right=0.5, bottom=1), pdq="0" * 64, pdq_quality=0, bias=0.0,
-                    embedding=encode_embedding(random_vector(seed)),
-                )
-                for seed in shown
-            ]
-        }
-    )  # fmt: skip
-
-
 def test_a_collage_is_a_copy_of_what_it_shows() -> None:
     """In the same batch, in the window, in the index; it is the second panel. Break: search for the whole alone."""
-    collage = with_panels(fingerprint(9, random_vector(9)), 5, 1)
+    collage = fingerprint(9, random_vector(9), panels=[panel(5), panel(1)])
     shown = fingerprint(1, random_vector(1))
     in_batch = judge().judge([work(shown), work(collage)], Knowledge())
     in_window = judge()
@@ -194,10 +176,11 @@ def test_a_collage_is_a_copy_of_what_it_shows() -> None:
 def test_how_the_log_is_cut_into_batches_does_not_matter(made: list[tuple[int, float, str]], sizes: list[int]) -> None:
     """R2: the same log gives the same verdicts in batches of any size. Break: skip the window in `_new`."""
     records: list[Fingerprint] = [
-        with_panels(
-            fingerprint(n, at_similarity(random_vector(base), similarity, seed=n), tenant=tenant),
-            *range(100, 100 + n % 3),
-            base + n % 2,
+        fingerprint(
+            n,
+            at_similarity(random_vector(base), similarity, seed=n),
+            tenant=tenant,
+            panels=[panel(shown) for shown in (*range(100, 100 + n % 3), base + n % 2)],
         )
         for n, (base, similarity, tenant) in enumerate(made)
     ]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from models.preprocess import SIDE, cut, reduce, upright_rgb
+from models.preprocess import SIDE, Reduction, reduce, upright_rgb
 
 WIDTH, HEIGHT = 320, 200
 
@@ -138,6 +138,4 @@ def test_a_part_is_cut_from_the_upright_picture(orientation: int) -> None:
     left, top, right, bottom = box
     width, height = upright.size
     wanted = upright.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
-    part, whole = cut(kept, [box, (0.0, 0.0, 1.0, 1.0)])
-    assert distance(part, reduce(wanted)) < 2
-    assert np.array_equal(whole, reduce(kept))
+    assert distance(Reduction(kept).part(*box), reduce(wanted)) < 2

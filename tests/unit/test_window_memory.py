@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.events import LedgerEntry, Verdict, VerdictKind
 from stream.memory import Memory
-from stream.window import Window
+from stream.window import VECTORS_AT_ONCE, Window
 from tests.support.made import fingerprint, hit, random_vector, sha
 
 
@@ -45,6 +45,15 @@ def test_window_keeps_its_rows_when_it_grows_and_shrinks() -> None:
         window.drop_below(offset - 90)
         (found,) = window.nearest("t", random_vector(offset)[None], ["none"], 1)
         assert found[0].ledger_offset == offset
+
+
+def test_more_vectors_than_are_compared_at_once() -> None:
+    """Each has its own answer, in order. Break: give every piece the first piece's row ids."""
+    window = filled([(n, "t") for n in range(50)])
+    queries = [n % 50 for n in range(2 * VECTORS_AT_ONCE + 5)]
+    own = [hit(1.0, name=f"row{(n + 1) % 50}", tenant="t").row_id for n in queries]
+    found = window.nearest("t", np.stack([random_vector(n) for n in queries]), own, 1)
+    assert [{h.upload_id for h in hits} for hits in found] == [{f"row{n}", f"row{(n + 1) % 50}"} for n in queries]
 
 
 def test_the_row_of_the_same_id_is_found_beside_the_nearest() -> None:
