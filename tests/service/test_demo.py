@@ -58,9 +58,11 @@ def test_every_upload_is_judged_and_nothing_is_left(tmp_path: Path) -> None:
     assert "uploads      38 sent, 38 judged, 0 lost" in output
     assert "photographs  2: 2 new, 0 left to review, 0 taken for another" in output
     assert "repeats      2: 2 recognised" in output
-    found = re.search(r"copies       34: (\d+) found, .* 0 taken for another", output)
+    found = re.search(r"copies       34: (\d+) found, (?:(\d+) left to review, )?.* 0 taken for another", output)
     assert found is not None
-    assert int(found[1]) >= 30
+    # A brick wall is one of the two: some of its copies are left to review.
+    assert int(found[1]) >= 28
+    assert int(found[1]) + int(found[2] or 0) >= 32
     assert "dead letters" not in output
     assert "copies found</title>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert_nothing_is_left(tmp_path)
