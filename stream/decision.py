@@ -206,8 +206,11 @@ def _rank(item: Item, found: Sequence[Iterable[Hit]], rule: Rule) -> Sequence[_R
             if exact:
                 score = Score(_SAME_BYTES, _SAME_BYTES, score.agreed)
             known = best.get(hit.row_id)
-            agreed = score.agreed or (known is not None and known.score.agreed)
-            if known is None or score.total > known.score.total:
+            if known is None:
+                best[hit.row_id] = _Ranked(hit, exact, score, view.box)
+                continue
+            agreed = score.agreed or known.score.agreed
+            if score.total > known.score.total:
                 known = _Ranked(hit, exact, score, view.box)
             best[hit.row_id] = replace(known, score=known.score._replace(agreed=agreed))
     return sorted(best.values(), key=lambda r: r.order)[: rule.neighbours_max]
