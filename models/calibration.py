@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,18 +14,6 @@ from models.manifest import BUILT_IN, CALIBRATION, read_manifest, verified
 from stream.errors import SettingError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-# Of an older one the thresholds are of scores without what the perceptual hashes add, and without panels.
-_OLDER = (1, 2)
-
-
-def _format_of(content: bytes) -> object:
-    try:
-        found = json.loads(content)
-    except ValueError:
-        return None
-    return found.get("format") if isinstance(found, dict) else None
 
 
 class Table(BaseModel):
@@ -83,14 +70,14 @@ class Calibration(BaseModel):
         folder = weights or BUILT_IN
         manifest = read_manifest(folder)
         content = verified(folder, manifest, (CALIBRATION,))[CALIBRATION]
-        if _format_of(content) in _OLDER:
-            raise SettingError(
-                f"model.weights: {folder / CALIBRATION} is of an older release, whose scores were others; run "
-                "python -m models.fit calibration again"
-            )
         try:
             calibration = cls.model_validate_json(content)
         except ValidationError as error:
+            if any(fault["loc"] == ("format",) for fault in error.errors()):
+                raise SettingError(
+                    f"model.weights: {folder / CALIBRATION} is of another release, whose scores were others; run "
+                    "python -m models.fit calibration again"
+                ) from error
             raise SettingError(f"model.weights: {folder / CALIBRATION} is malformed: {error}") from error
         if calibration.model_id != manifest.model_id:
             raise SettingError(

@@ -29,8 +29,9 @@ WINDOW_ROW_BYTES = 5_000
 MEMORY_ENTRY_BYTES = 700
 # uint8 [224, 224, 3] of a decoded picture.
 PIXELS_BYTES = 224 * 224 * 3
-# One record of a batch, parsed, with its candidates, its outcome and its serialised form; so much again for a panel.
+# One record of a batch, parsed, with its candidates, its outcome and its serialised form.
 WORK_BYTES = 40_000
+# What a panel adds to it, estimated: its vector and candidates, no outcome.
 PANEL_WORK_BYTES = 20_000
 # One record of the ledger as it is read when a partition is opened.
 LEDGER_RECORD_BYTES = 10_000

@@ -219,6 +219,11 @@ class Verdict(Contract):
     sha256: Sha256
     trace: Trace | None = None
 
+    @property
+    def panel(self) -> Box | None:
+        """The part of the upload that its match is near; None: all of it, or there is no match."""
+        return self.match.panel if self.match is not None else None
+
 
 class DeadLetter(Contract):
     """An upload that has no verdict, why, and where its record lies (never its bytes)."""

@@ -56,7 +56,7 @@ class _Inputs(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What the methods make of pictures: by name float32 [N, its size] of unit length, and our views of them."""
+    """What is made of pictures: by the others' names float32 [N, its size] of unit length, and our views of them."""
 
     rows: dict[str, Vector]
     views: Views
@@ -84,13 +84,12 @@ class Workshop:
     def made(self, tasks: Iterable[Task]) -> Made:
         """Of every task, in their order."""
         hashes = tuple(self._methods.hashes)
-        parts: dict[str, list[Vector]] = {name: [] for name in self._methods.names}
+        parts: dict[str, list[Vector]] = {name: [] for name in self._methods.names if name != OURS}
         views: list[Views] = []
         for chunk in _chunks(tasks):
             wanted = (hashes, self._methods.imagenet is not None)
             made = list(self._pool.map(_inputs, [(task, *wanted) for task in chunk], chunksize=8))
             views.append(self._views(made))
-            parts[OURS].append(views[-1].whole)
             for name in hashes:
                 parts[name].append(np.stack([one.hashes[name] for one in made]))
             if self._methods.imagenet:

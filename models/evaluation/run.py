@@ -109,10 +109,8 @@ def evaluate(
 
     say("figures")
     queries, decision = [one.views for one in made], Decision(model.background, views)
-    answers = {
-        name: ask([one.rows[name] for one in made], cosine(rows[name])) for name in methods.names if name != OURS
-    }
-    answers = {OURS: ask(queries, decision.scores), **answers}
+    others = {name: ask([one.rows[name] for one in made], cosine(theirs)) for name, theirs in rows.items()}
+    answers = {OURS: ask(queries, decision.scores), **others}
     figures = {name: figures_of(found, names, seed) for name, found in answers.items()}
     best = max((name for name in figures if name != OURS), key=lambda name: figures[name].micro_ap.value, default=None)
     ours = answers[OURS]

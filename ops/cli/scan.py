@@ -95,7 +95,7 @@ def _member(member: Member) -> dict[str, Any]:
         **_picture(member.picture), "verdict": verdict.verdict, "match": match, "score": verdict.score,
         "similarity": verdict.similarity, "margin": verdict.margin, "confidence": verdict.confidence,
         "evidence": verdict.evidence,
-        "panel": verdict.match.panel.model_dump() if verdict.match and verdict.match.panel else None,
+        "panel": verdict.panel.model_dump() if verdict.panel else None,
     }  # fmt: skip
 
 

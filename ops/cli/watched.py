@@ -71,7 +71,7 @@ def _verdict(verdict: Verdict, written_ms: int, seen_ms: int) -> tuple[str, ...]
         _number(verdict.margin, sign="+"),
         f"{verdict.confidence:.3f}",
         match,
-        " ".join([*verdict.evidence, *(["(a part of it)"] if verdict.match and verdict.match.panel else [])]),
+        " ".join([*verdict.evidence, *(["(a part of it)"] if verdict.panel else [])]),
         _latency(started_ms, seen_ms),
     )
 

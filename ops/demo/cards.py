@@ -163,8 +163,7 @@ def _chips(judged: Judged) -> str:
         letter = judged.dead_letter
         detail = f"{letter.reason}: {letter.detail}" if letter is not None else "no answer"
         return f'<div class="chips">{_chip(detail, judged.outcome)}</div>'
-    match = judged.verdict.match
-    names = [*judged.verdict.evidence, *(["a part of it"] if match and match.panel else [])]
+    names = [*judged.verdict.evidence, *(["a part of it"] if judged.verdict.panel else [])]
     evidence = "".join(f'<span class="chip">{escape(name)}</span>' for name in names)
     return f'<div class="chips">{_chip(judged.verdict.verdict, judged.outcome)}{evidence}</div>'
 

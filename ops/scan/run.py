@@ -147,7 +147,7 @@ def summary(found: Scan) -> str:
 
 def part(verdict: Verdict) -> str:
     """Which part of the picture is the copy, in words; nothing when it is all of it."""
-    panel = verdict.match.panel if verdict.match else None
+    panel = verdict.panel
     if panel is None:
         return ""
     sides = (panel.left, panel.top, panel.right, panel.bottom)

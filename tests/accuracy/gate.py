@@ -151,7 +151,7 @@ def written(name: str, ground: Ground) -> Written:
     unit: Vector = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     # An index has no panels: they are a query's.
     views = Views(unit, hashes, unit[:0], hashes[:0], np.empty(0, np.intp))
-    return Written(Made({OURS: unit}, views), figures, (review, duplicate))
+    return Written(Made({}, views), figures, (review, duplicate))
 
 
 def thresholds() -> tuple[float, float]:

@@ -100,6 +100,15 @@ def test_calibration_of_another_model_is_refused(tmp_path: Path, content: dict[s
         Calibration.load(folder)
 
 
+def test_calibration_of_another_release_is_told_as_such(tmp_path: Path, content: dict[str, Any]) -> None:
+    """Its thresholds are of other scores; the advice is to fit again. Break: accept format 2."""
+    folder = Path(shutil.copytree(BUILT_IN, tmp_path / "weights"))
+    (folder / CALIBRATION).write_text(json.dumps({**content, "format": 2}))
+    refresh_manifest(folder)
+    with pytest.raises(SettingError, match=r"of another release.*models\.fit calibration again"):
+        Calibration.load(folder)
+
+
 @given(outcomes)
 def test_isotonic_fit_rises_and_loses_nothing(pairs: list[tuple[float, bool]]) -> None:
     """Blocks rise strictly, and the table made of them too. Break: `>` in place of `>=`."""
