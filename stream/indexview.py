@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stream.errors import DejaviewError, LedgerGap, PartitionCountChanged
 from stream.neighbours.protocol import STRONG, Index, Link
-from stream.progress import Progress, chain_end, sort_links
+from stream.progress import Progress, chain_end, go_on, sort_links
 
 
 class IndexFellBack(DejaviewError):
@@ -38,6 +38,8 @@ class Pin:
 
 _NOTHING = Pin(0, STRONG)
 SHARED_READ_S = 1.0
+# A chain has some 150 links. They are read again, all of them, this often; what is new is read before every commit.
+WHOLE_S = 5.0
 
 
 class IndexView:
@@ -57,6 +59,7 @@ class IndexView:
         self._pin_age_s = pin_age_s
         self._clock = clock
         self._all: tuple[float, list[Link]] | None = None
+        self._whole_at_s = 0.0
         # Per partition (first seen, progress), oldest first: the first is pinned, later ones wait to be old enough.
         self._seen: dict[int, deque[tuple[float, Progress]]] = {}
 
@@ -105,19 +108,29 @@ class IndexView:
             raise IndexMoved(list(self._seen), self._index.collection)
 
     def refresh(self) -> None:
-        """Read the progress of all open partitions, fast.
+        """Read the progress of all open partitions, fast: what came since the pinned links, if those are there.
 
         Raises:
             IndexFellBack: less is there than was seen before (confirmed by a `Strong` read).
             IndexUnavailable: no answer.
         """
-        if not self._seen:
+        if not self._seen or (self._clock() < self._whole_at_s and self._went_on()):
             return
-        if self._note(self._index.links(self._ledger_topic_id, None, STRONG, bounded=True)):
-            fallen = self._note(self._index.links(self._ledger_topic_id, None, STRONG))
+        everything = dict.fromkeys(self._seen, 0)
+        if self._note(self._index.links(self._ledger_topic_id, None, STRONG, since=everything, bounded=True)):
+            fallen = self._note(self._index.links(self._ledger_topic_id, None, STRONG, since=everything))
             if fallen:
                 self._all = None
                 raise IndexFellBack(fallen)
+        self._whole_at_s = self._clock() + WHOLE_S
+
+    def _went_on(self) -> bool:
+        """Take in the links since the pinned ones. False when one of those is not there: only whole chains tell."""
+        pinned = {partition: seen[0][1] for partition, seen in self._seen.items() if seen}
+        since = {partition: pinned[partition].last.start if partition in pinned else 0 for partition in self._seen}
+        links = self._by_partition(self._index.links(self._ledger_topic_id, None, STRONG, since=since, bounded=True))
+        now = {p: go_on(pinned[p], own) if p in pinned else chain_end(own) for p, own in links.items()}
+        return all([self._advance(partition, progress) for partition, progress in now.items()])
 
     def pin(self, partition: int) -> Pin:
         """The newest progress whose guarantee costs no wait, or the one pinned before."""
@@ -134,11 +147,13 @@ class IndexView:
 
     def _note(self, links: Iterable[Link]) -> list[int]:
         """Take progress in; returns the partitions that show less than their pin."""
+        return [p for p, own in self._by_partition(links).items() if not self._advance(p, chain_end(own))]
+
+    def _by_partition(self, links: Iterable[Link]) -> dict[int, list[Link]]:
         by_partition: dict[int, list[Link]] = {partition: [] for partition in self._seen}
         for link in links:
-            if link.ledger_partition in by_partition:
-                by_partition[link.ledger_partition].append(link)
-        return [p for p, own in by_partition.items() if not self._advance(p, chain_end(own))]
+            by_partition[link.ledger_partition].append(link)
+        return by_partition
 
     def _advance(self, partition: int, progress: Progress | None) -> bool:
         seen = self._seen[partition]

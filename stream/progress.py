@@ -25,7 +25,7 @@ rebalance): a chain is a union, and its end the furthest offset reached without 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stream.neighbours.protocol import Link
 
@@ -34,7 +34,10 @@ CHAIN_LINKS_KEPT = 100
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The ledger's offsets below `offset` are in the index; a search that guarantees `timestamp` sees them."""
+    """The ledger's offsets below `offset` are in the index; a search that guarantees `timestamp` sees them.
+
+    `last` is the link that reaches `offset`: while it is there, and was not written anew, so is what came before it.
+    """
 
     ledger_topic_id: str
     ledger_partition: int
@@ -43,6 +46,7 @@ class Progress:
     timestamp: int
     first_link_start: int
     links: int
+    last: Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,26 @@ def chain_end(links: Iterable[Link]) -> Progress | None:
         timestamp=max(link.timestamp for link in chain),
         first_link_start=first.start,
         links=len(chain),
+        last=_last(chain),
+    )
+
+
+def go_on(progress: Progress, links: Iterable[Link]) -> Progress | None:
+    """The progress now, told by the partition's links from `progress.last.start` on alone.
+
+    None when `progress.last` is not among them: the index was emptied or put back, or the link became needless; only
+    the whole chain tells.
+    """
+    own = set(links)
+    if progress.last not in own:
+        return None
+    (chain,) = (chain for chain in _chains(own) if progress.last in chain)
+    return replace(
+        progress,
+        offset=_reach(chain),
+        timestamp=max(progress.timestamp, *(link.timestamp for link in chain)),
+        links=progress.links + len(chain) - 1,
+        last=_last(chain),
     )
 
 
@@ -154,6 +178,11 @@ def _first_kept(chain: list[Link]) -> int:
 
 def _reach(chain: list[Link]) -> int:
     return max(link.end for link in chain)
+
+
+def _last(chain: list[Link]) -> Link:
+    """The link that reaches furthest; an empty one only where there is no other."""
+    return max(chain, key=lambda link: (link.end, link.start < link.end, link.start, link.timestamp))
 
 
 def _steps(chain: list[Link]) -> int:

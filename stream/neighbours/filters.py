@@ -8,7 +8,7 @@ value leaves its quotes; anything else is a ValueError and no request is made.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from schemas.events import TENANT_PATTERN
 from stream.neighbours.protocol import Link
@@ -38,13 +38,24 @@ def all_rows() -> str:
     return f'tenant != "{LINKS_TENANT}"'
 
 
-def links_of(ledger_topic_id: str | None, partition: int | None) -> str:
-    """The links of a ledger's partition; None stands for all ledgers, or all partitions."""
+def links_of(ledger_topic_id: str | None, partition: int | None, since: Mapping[int, int] | None = None) -> str:
+    """The links of a ledger's partition; None stands for all ledgers, or all partitions.
+
+    `since`: of these partitions, those that start at the offset or later; one partition at least.
+    """
     parts = [f'tenant == "{LINKS_TENANT}"']
     if ledger_topic_id is not None:
         parts.append(f'upload_id == "{checked_topic_id(ledger_topic_id)}"')
     if partition is not None:
         parts.append(f"ledger_partition == {_checked_number(partition)}")
+    if since is not None:
+        if not since:
+            raise ValueError("a filter over no partitions would be one over all; name one at least")
+        starts = (
+            f"(ledger_partition == {_checked_number(number)} and ledger_offset >= {_checked_number(start)})"
+            for number, start in since.items()
+        )
+        parts.append(f"({' or '.join(starts)})")
     return " and ".join(parts)
 
 

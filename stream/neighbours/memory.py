@@ -5,7 +5,8 @@ Tests run the same cases over both, and the offline judge searches it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from threading import RLock
 
 import numpy as np
@@ -70,7 +71,13 @@ class MemoryIndex:
             return self._tick()
 
     def links(
-        self, ledger_topic_id: str | None, partition: int | None, guarantee: int | None, *, bounded: bool = False
+        self,
+        ledger_topic_id: str | None,
+        partition: int | None,
+        guarantee: int | None,
+        *,
+        since: Mapping[int, int] | None = None,
+        bounded: bool = False,
     ) -> list[Link]:
         if not bounded:
             check_guarantee(guarantee)
@@ -81,7 +88,9 @@ class MemoryIndex:
         return in_order(
             link
             for link in found
-            if ledger_topic_id in (None, link.ledger_topic_id) and partition in (None, link.ledger_partition)
+            if ledger_topic_id in (None, link.ledger_topic_id)
+            and partition in (None, link.ledger_partition)
+            and (since is None or link.start >= since.get(link.ledger_partition, math.inf))
         )
 
     def delete_links(self, links: Sequence[Link]) -> None:

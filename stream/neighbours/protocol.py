@@ -6,7 +6,7 @@ An index holds rows (representatives, one tenant each) and links (how far INDEX 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -150,10 +150,17 @@ class Index(Protocol):
         """Add a link; returns the acknowledgement's timestamp (of the link, not of its rows)."""
 
     def links(
-        self, ledger_topic_id: str | None, partition: int | None, guarantee: int | None, *, bounded: bool = False
+        self,
+        ledger_topic_id: str | None,
+        partition: int | None,
+        guarantee: int | None,
+        *,
+        since: Mapping[int, int] | None = None,
+        bounded: bool = False,
     ) -> list[Link]:
         """The links of a partition of a ledger (None: of all), by start.
 
+        `since`: of these partitions alone, and of each only links that start at the given offset or later.
         `bounded` reads fast, ignores `guarantee` and may miss the latest.
         """
 

@@ -235,6 +235,9 @@ def test_links_come_back_and_make_a_chain(index: Index) -> None:
     assert own == links
     assert index.links(None, 0, guarantee) == [*links, foreign]
     assert index.links(None, None, STRONG) == [*links, other, foreign]
+    topic = links[0].ledger_topic_id
+    assert index.links(topic, None, guarantee, since={0: 1_185, 1: 0}) == [links[-1], other]
+    assert index.links(topic, None, guarantee, since={1: 1, 5: 0}) == []
     end = chain_end(own)
     assert end is not None
     assert (end.offset, end.timestamp) == (1_200, links[-1].timestamp)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from schemas.events import Vector
 from stream.neighbours.memory import MemoryIndex
@@ -44,9 +44,15 @@ class Switched:
         return self._used.append_link(link)
 
     def links(
-        self, ledger_topic_id: str | None, partition: int | None, guarantee: int | None, *, bounded: bool = False
+        self,
+        ledger_topic_id: str | None,
+        partition: int | None,
+        guarantee: int | None,
+        *,
+        since: Mapping[int, int] | None = None,
+        bounded: bool = False,
     ) -> list[Link]:
-        return self._used.links(ledger_topic_id, partition, guarantee, bounded=bounded)
+        return self._used.links(ledger_topic_id, partition, guarantee, since=since, bounded=bounded)
 
     def delete_links(self, links: Sequence[Link]) -> None:
         self._used.delete_links(links)

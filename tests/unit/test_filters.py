@@ -106,10 +106,21 @@ def test_no_ids_make_no_filter() -> None:
         filters.link_ids([])
 
 
+def test_no_partitions_make_no_filter() -> None:
+    with pytest.raises(ValueError, match="no partitions"):
+        filters.links_of(None, None, {})
+    with pytest.raises(ValueError, match="not a partition"):
+        filters.links_of(None, None, {0: -1})
+
+
 def test_filters_of_good_names() -> None:
     key = row_id("a", "0" * 64)
     assert filters.ids([key, key]) == f'row_id in ["{key}"]'
     assert filters.links_of(None, None) == 'tenant == "_links"'
     assert filters.links_of("aB-_9", 3) == 'tenant == "_links" and upload_id == "aB-_9" and ledger_partition == 3'
+    assert filters.links_of("t", None, {3: 5, 0: 0}) == (
+        'tenant == "_links" and upload_id == "t" and '
+        "((ledger_partition == 3 and ledger_offset >= 5) or (ledger_partition == 0 and ledger_offset >= 0))"
+    )
     assert filters.link_ids([Link("t", 1, 2, 3, 4, 2**18)]) == 'row_id in ["link:t:1:3:4"]'
     assert filters.all_rows() == 'tenant != "_links"'

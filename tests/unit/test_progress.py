@@ -2,7 +2,8 @@
 emptyings and restores came before, and deleting needless links never moves it.
 
 Breaks that these tests catch, each tried: `_whole_chain` counting every chain as whole; `_chains` joining
-across a gap (`link.start > reach + 1`); `needless` keeping one link fewer; INDEX (below) not deleting strays.
+across a gap (`link.start > reach + 1`); `needless` keeping one link fewer; INDEX (below) not deleting strays;
+`go_on` looking for a link of the same offsets in place of the very link.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from stream import progress
 from stream.neighbours.protocol import Link
-from stream.progress import chain_end, needless, sort_links, strays
+from stream.progress import Progress, chain_end, go_on, needless, sort_links, strays
 
 T = 2**18
 
@@ -156,6 +157,7 @@ class History:
     rows: dict[int, int] = field(default_factory=dict)  # ledger offset -> first timestamp
     links: list[Link] = field(default_factory=list)
     copies: list[tuple[dict[int, int], list[Link]]] = field(default_factory=list)
+    seen: Progress | None = None
 
     def tick(self) -> int:
         self.clock += 1
@@ -195,8 +197,18 @@ class History:
             rows, links = self.copies[which % len(self.copies)]
             self.rows, self.links = dict(rows), copy.copy(links)
 
+    def look(self) -> None:
+        """DECIDE reads what came since, and the whole chain where that does not tell."""
+        if self.seen is not None:
+            start = self.seen.last.start
+            self.seen = go_on(self.seen, [one for one in self.links if one.start >= start])
+        self.seen = self.seen or chain_end(self.links)
+        self._check(self.seen)
+
     def check(self) -> None:
-        end = chain_end(self.links)
+        self._check(chain_end(self.links))
+
+    def _check(self, end: Progress | None) -> None:
         if end is not None:
             missing = [n for n in range(end.offset) if self.rows.get(n, end.timestamp + 1) > end.timestamp]
             assert not missing, f"progress says {end.offset}, but these rows are not there: {missing}"
@@ -216,6 +228,7 @@ events = st.lists(
         steps,
         st.tuples(st.just("empty")),
         st.tuples(st.just("back up")),
+        st.tuples(st.just("look")),
         st.tuples(st.just("restore"), st.integers(0, 3)),
     ),
     max_size=60,
@@ -236,9 +249,34 @@ def test_progress_never_claims_a_row_that_is_not_there(history: list[tuple[objec
                 index.empty()
             elif name == "back up":
                 index.back_up()
+            elif name == "look":
+                index.look()
             else:
                 index.restore(int(str(arguments[0])))
             index.check()
+
+
+def test_progress_goes_on_from_its_last_link_alone() -> None:
+    """What DECIDE reads before a commit: the links from the pinned one on. Break: take every chain for the one."""
+    links = run_of(0, 120)
+    pinned = chain_end(links[:110])
+    assert pinned is not None
+    assert pinned.last == links[109]
+    assert go_on(pinned, links[109:]) == replace(
+        pinned, offset=1200, timestamp=links[-1].timestamp, links=120, last=links[-1]
+    )
+    assert go_on(pinned, [links[109]]) == pinned
+    assert go_on(pinned, [links[109], links[111]]) == pinned
+    assert go_on(pinned, links[110:]) is None
+    assert go_on(pinned, [replace(links[109], timestamp=T * 2), *links[110:]]) is None
+    assert go_on(pinned, []) is None
+
+
+def test_the_last_link_is_one_that_claims_something() -> None:
+    """The canary of a restart claims nothing, and may be written again after an emptying. Break: the latest start."""
+    end = chain_end([*run_of(0, 3), link(30, 30, T + 99)])
+    assert end is not None
+    assert end.last == link(20, 30, T + 2)
 
 
 def test_an_emptied_index_starts_again_and_its_stray_link_never_joins() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,11 +115,11 @@ def test_an_empty_range_is_over_at_once() -> None:
 @pytest.mark.parametrize(("progress", "low", "high"), [(None, 1, 9), (4, 5, 9), (10, 0, 9)])
 def test_an_index_that_does_not_fit_the_ledger_stops_the_stage(progress: int | None, low: int, high: int) -> None:
     """R4: progress below the ledger's start or above its end is a gap, never a guess. Break: clamp it."""
-    made = None if progress is None else Progress("l", 0, 1, progress, T0, 0, 1)
+    made = None if progress is None else Progress("l", 0, 1, progress, T0, 0, 1, link(0, progress))
     with pytest.raises(LedgerGap, match="ledger"):
         check_progress(made, low, high)
     check_progress(None, 0, 9)
-    check_progress(Progress("l", 0, 1, 9, T0, 0, 1), 0, 9)
+    check_progress(Progress("l", 0, 1, 9, T0, 0, 1, link(0, 9)), 0, 9)
 
 
 class Clock:
@@ -164,6 +167,57 @@ def test_an_emptied_index_is_seen_before_the_commit() -> None:
     with pytest.raises(IndexFellBack) as caught:
         view.refresh()
     assert caught.value.partitions == [PARTITION]
+
+
+class Reads(MemoryIndex):
+    """Notes what is read of the links."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[int] = []
+
+    def links(self, *asked: Any, **named: Any) -> list[Link]:
+        found = super().links(*asked, **named)
+        self.read.append(len(found))
+        return found
+
+
+def test_only_new_links_are_read_before_a_commit() -> None:
+    """A chain has hundreds of links, of every partition: reading them all took longer than judging. Now and then they
+    are, and where the pinned link is gone. Breaks: never set `_whole_at_s`; set it for ever.
+    """
+    index, clock = Reads(), Clock()
+    view = view_over(index, clock)
+    for n in range(150):
+        index.append_link(link(n, n + 1, T0 + n))
+    view.open(PARTITION)
+    view.refresh()
+    index.append_link(link(150, 160, T0 + 150))
+    view.refresh()
+    assert index.read == [150, 150, 2]
+    assert view.newest(PARTITION) == 160
+    clock.now += 5
+    view.refresh()
+    assert index.read[3:] == [151]
+    clock.now += 0.4
+    assert view.pin(PARTITION).offset == 160
+    index.delete_links([link(150, 160, T0 + 150)])
+    with pytest.raises(IndexFellBack):
+        view.refresh()
+    assert index.read[4:] == [0, 150, 150]
+
+
+def test_a_partition_without_progress_is_told_of_its_first_link() -> None:
+    """Beside one that has some. Break: read only partitions with a pin."""
+    index, clock = MemoryIndex(), Clock()
+    view = view_over(index, clock)
+    index.append_link(link(0, 5))
+    view.open(PARTITION)
+    view.open(PARTITION + 1)
+    view.refresh()
+    index.append_link(replace(link(0, 3), ledger_partition=PARTITION + 1))
+    view.refresh()
+    assert (view.newest(PARTITION), view.newest(PARTITION + 1)) == (5, 3)
 
 
 def test_another_ledgers_index_stops_the_stage() -> None:

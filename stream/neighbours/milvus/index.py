@@ -11,7 +11,7 @@ import importlib
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -135,9 +135,15 @@ class MilvusIndex:
         return self._insert([record_of_link(link, self._dimension)])
 
     def links(
-        self, ledger_topic_id: str | None, partition: int | None, guarantee: int | None, *, bounded: bool = False
+        self,
+        ledger_topic_id: str | None,
+        partition: int | None,
+        guarantee: int | None,
+        *,
+        since: Mapping[int, int] | None = None,
+        bounded: bool = False,
     ) -> list[Link]:
-        wanted = filters.links_of(ledger_topic_id, partition)
+        wanted = filters.links_of(ledger_topic_id, partition, since)
         if not bounded:
             check_guarantee(guarantee)
         records = self._query(wanted, ["entry"], self._call(guarantee, bounded=bounded))
