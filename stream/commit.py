@@ -3,7 +3,7 @@
 1. every item of the batch is judged
 2. begin
 3. produce verdicts, dead letters and ledger entries
-4. flush (before the offsets: twice as fast)
+4. flush (before the offsets: twice as fast); meanwhile it is asked whether the index is still what it was
 5. send the offsets with the group metadata captured when the batch was formed
 6. commit
 7. entries enter window and memory
@@ -58,26 +58,38 @@ class Committer:
         self._producer = producer
         self._consumer = consumer
 
-    def commit(self, batch: Batch, apply: Apply) -> None:
+    def commit(self, batch: Batch, apply: Apply, confirm: Callable[[], object]) -> None:
         """Steps 2 to 7.
 
         Args:
             batch: step 1's result.
             apply: step 7, called with each outcome and its ledger offset.
+            confirm: called before anything of it is visible; raises when the batch must not be.
 
         Raises:
+            Whatever `confirm` raises: nothing of it is visible.
             BatchAborted: nothing of it is visible; judge it again.
             OutcomeUnknown: a commit without an answer.
             BrokerUnavailable, StageStopped: nothing of it is visible (exactly_once), or the ledger
                 knows what is (at_least_once).
         """
         publish = self._exactly_once if self._delivery == "exactly_once" else self._at_least_once
-        ledger = publish(batch)
+        ledger = publish(batch, confirm)
         for outcome, record in ledger:
             apply(outcome, record.offset)
 
-    def _exactly_once(self, batch: Batch) -> list[tuple[Outcome, Outgoing]]:
+    def _exactly_once(self, batch: Batch, confirm: Callable[[], object]) -> list[tuple[Outcome, Outgoing]]:
         events, ledger = self._records(batch)
+        sent = False
+
+        def end() -> None:
+            nonlocal sent
+            self._producer.send_offsets(
+                self._topics.fingerprints, batch.offsets, batch.group_metadata, self._consumer.topic_id
+            )
+            sent = True
+            self._producer.commit()
+
         try:
             self._producer.begin()
         except DejaviewError as error:
@@ -87,32 +99,25 @@ class Committer:
             self._producer.produce([*events, *(record for _, record in ledger)])
             self._producer.flush()
             _check_ledger(ledger, batch.ledger_ends)
-            self._producer.send_offsets(
-                self._topics.fingerprints, batch.offsets, batch.group_metadata, self._consumer.topic_id
-            )
-        except StageStopped:
-            # What stops the stage matters more than whether the abort goes through: the broker times it out.
-            with suppress(DejaviewError):
-                self._producer.abort()
-            raise
-        except ProducerBroken as error:
-            # It cannot even abort: a new producer of the same name settles what is open.
-            raise OutcomeUnknown(str(error)) from error
-        except DejaviewError:
-            self._abort()
-            raise
-        try:
-            self._producer.commit()
-        except BatchAborted:
-            self._abort()
-            raise
+            confirm()
+            self._producer.guarded(end)
         except DejaviewError as error:
-            raise OutcomeUnknown(str(error)) from error
+            if isinstance(error, ProducerBroken) or (sent and not isinstance(error, BatchAborted)):
+                # A broken one cannot even abort: a new producer of the same name settles what is open.
+                raise OutcomeUnknown(str(error)) from error
+            if isinstance(error, StageStopped):
+                # What stops the stage matters more than whether the abort goes through: the broker times it out.
+                with suppress(DejaviewError):
+                    self._producer.abort()
+                raise
+            self._abort()
+            raise
         return ledger
 
-    def _at_least_once(self, batch: Batch) -> list[tuple[Outcome, Outgoing]]:
+    def _at_least_once(self, batch: Batch, confirm: Callable[[], object]) -> list[tuple[Outcome, Outgoing]]:
         """Verdicts first, then the ledger, then offsets: what the ledger knows was published."""
         events, ledger = self._records(batch)
+        confirm()
         try:
             self._producer.produce(events)
             self._producer.flush()

@@ -156,14 +156,16 @@ class DecideStage:
         pins = {partition: self._view.pin(partition) for partition in by_partition}
         with self._metrics.timed(STAGE, "search"):
             knowledge = self._lookup.read(works, pins)
-        with self._metrics.timed(STAGE, "judge"):
-            outcomes = [o for p, own in by_partition.items() for o in self._ownership.judge_of(p).judge(own, knowledge)]
-        with self._metrics.timed(STAGE, "progress"):
-            self._view.refresh()
         offsets = {p: own[-1].offset + 1 for p, own in by_partition.items()}
-        with self._metrics.timed(STAGE, "commit"):
-            ledger_ends = {p: self._ownership[p].ledger_end for p in offsets}
-            self._committer_now().commit(Batch(outcomes, offsets, group_metadata, ledger_ends), self._apply)
+        # It is asked after the searches whether the index is still what it was, and what it says is waited for.
+        with self._lookup.meanwhile(self._refresh) as progress:
+            with self._metrics.timed(STAGE, "judge"):
+                judges = {p: self._ownership.judge_of(p) for p in by_partition}
+                outcomes = [o for p, own in by_partition.items() for o in judges[p].judge(own, knowledge)]
+            with self._metrics.timed(STAGE, "commit"):
+                ledger_ends = {p: self._ownership[p].ledger_end for p in offsets}
+                batch = Batch(outcomes, offsets, group_metadata, ledger_ends)
+                self._committer_now().commit(batch, self._apply, progress.result)
         for partition, offset in offsets.items():
             self._ownership[partition].committed = offset
             self._ownership[partition].foreign_since_s = None
@@ -171,6 +173,10 @@ class DecideStage:
             newest_ms = max(uploaded_ms(w, self._backfill) for w in by_partition[partition])
             self._ownership[partition].judged_to_ms = newest_ms
         observe(self._metrics, outcomes, self._backfill)
+
+    def _refresh(self) -> None:
+        with self._metrics.timed(STAGE, "progress"):
+            self._view.refresh()
 
     def _works(self, records: Sequence[Record]) -> list[Work]:
         """Parse; a partition is cut before a fingerprint of another model, and waits there."""

@@ -130,7 +130,8 @@ class IndexView:
         since = {partition: pinned[partition].last.start if partition in pinned else 0 for partition in self._seen}
         links = self._by_partition(self._index.links(self._ledger_topic_id, None, STRONG, since=since, bounded=True))
         now = {p: go_on(pinned[p], own) if p in pinned else chain_end(own) for p, own in links.items()}
-        return all([self._advance(partition, progress) for partition, progress in now.items()])
+        missing = [partition for partition, progress in now.items() if not self._advance(partition, progress)]
+        return not missing
 
     def pin(self, partition: int) -> Pin:
         """The newest progress whose guarantee costs no wait, or the one pinned before."""

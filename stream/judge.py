@@ -35,11 +35,16 @@ _IN_BATCH = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One record of the fingerprints topic, parsed."""
+    """One record of the fingerprints topic, parsed. `item`: what is to be judged of a fingerprint."""
 
     partition: int
     offset: int
     record: Fingerprint | FingerprintFailure
+    item: Item | None = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        item = Item.of(self.record) if isinstance(self.record, Fingerprint) else None
+        object.__setattr__(self, "item", item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ class _Session:
         self._knowledge = knowledge
         self._sources: set[bytes] = set()
         self._uploads: dict[bytes, Verdict] = {}
-        self._items = {w.offset: Item.of(w.record) for w in works if isinstance(w.record, Fingerprint)}
+        self._items = {work.offset: work.item for work in works if work.item is not None}
         self._window_hits = self._search_window()
         by_tenant: dict[str, list[Item]] = defaultdict(list)
         for item in self._items.values():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 
-from schemas.events import Fingerprint, LedgerEntry
+from schemas.events import LedgerEntry
 from stream.decision import Item
 from stream.indexview import Pin
 from stream.judge import Judge, Knowledge, Work, stacked
@@ -31,14 +32,23 @@ class Lookup:
         self._searches.shutdown(wait=False, cancel_futures=True)
         self._repeats.close()
 
+    @contextmanager
+    def meanwhile(self, ask: Callable[[], None]) -> Iterator[Future[None]]:
+        """Ask in another thread. It has come back when the block is left, whatever ended it."""
+        asked = self._searches.submit(ask)
+        try:
+            yield asked
+        finally:
+            wait([asked])
+
     def read(self, works: Sequence[Work], pins: Mapping[int, Pin]) -> Knowledge:
         """Ask the index once per tenant, and for all row ids at once; read the ledger for known repeats."""
         items: dict[tuple[int, int], Item] = {}
         repeated: dict[int, set[int]] = defaultdict(set)
         for work in works:
             judge = self._judge_of(work.partition)
-            if judge.needs_search(work) and isinstance(work.record, Fingerprint):
-                items[work.partition, work.offset] = Item.of(work.record)
+            if work.item is not None and judge.needs_search(work):
+                items[work.partition, work.offset] = work.item
             place = judge.repeated_entry(work)
             if place is not None:
                 repeated[work.partition].add(place)

@@ -9,8 +9,16 @@ from queue import Empty, SimpleQueue
 from stream.errors import ProducerBroken
 
 
+def _forget_frames(error: BaseException | None) -> None:
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def within(limit_s: float, doing: str, call: Callable[[], object]) -> None:
     """Make a call in a thread, and leave it behind when it does not come back in time.
+
+    On busy cores the way there and back takes milliseconds: calls that follow each other belong into one.
 
     librdkafka's transactional calls overrun their time limits by minutes when the broker was away in the middle of
     one (its issues 5456 and 5511). The thread ends when the call does, and keeps its producer until then.
@@ -25,8 +33,9 @@ def within(limit_s: float, doing: str, call: Callable[[], object]) -> None:
         try:
             call()
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            # Without its traceback: that holds this frame, and this frame the call and its producer.
-            ended.put(error.with_traceback(None))
+            # Without tracebacks: they hold this frame, and this frame the call and its producer.
+            _forget_frames(error)
+            ended.put(error)
         else:
             ended.put(None)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from stream.config import Settings
-from stream.errors import BrokerUnavailable, DejaviewError
+from stream.errors import BrokerUnavailable, DejaviewError, ProducerBroken
 from stream.kafka.client import configuration, option_errors, translate, translated
 from stream.kafka.deadline import within
 from stream.kafka.records import Outgoing, committable
@@ -42,6 +42,7 @@ class LogProducer:
         with option_errors():
             self._producer = Producer(configuration(settings, settings.kafka.producer_options, own))
         self._failed: tuple[KafkaError, str] | None = None
+        self._left_behind = False
         # Where records went in this transaction: when it fails, they are dropped together.
         self._touched: dict[str, None] | None = None if transactional_id is None else {}
         if transactional_id is not None:
@@ -96,19 +97,37 @@ class LogProducer:
         if left:
             raise BrokerUnavailable(f"{left} records were not acknowledged in {self._timeout_s:g} s")
 
+    def guarded(self, calls: Callable[[], object]) -> None:
+        """`send_offsets` and `commit`, which overrun their limits when the broker was away, within a limit of ours.
+
+        Raises:
+            ProducerBroken: they did not come back. None of them is begun any more.
+            Whatever the calls raise.
+        """
+        try:
+            within(2 * self._transaction_s + _GRACE_S, "ending a transaction", calls)
+        except ProducerBroken:
+            self._left_behind = True
+            raise
+
     def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: Any, topic_id: str | None) -> None:
-        positions = committable(topic, offsets, topic_id)
-        doing = "sending offsets to the transaction"
-        self._transact(doing, "send_offsets_to_transaction", self._transaction_s, positions, group_metadata)
+        """Call it `guarded`."""
+        self._check_in_use()
+        with translated("sending offsets to the transaction"):
+            self._producer.send_offsets_to_transaction(
+                committable(topic, offsets, topic_id), group_metadata, self._transaction_s
+            )
 
     def commit(self) -> None:
-        """Commit the transaction.
+        """Commit the transaction. Call it `guarded`.
 
         Raises:
             BatchAborted: it must be aborted.
             BrokerUnavailable: nobody knows; the ledger does.
         """
-        self._transact("committing a transaction", "commit_transaction", self._transaction_s)
+        self._check_in_use()
+        with translated("committing a transaction"):
+            self._producer.commit_transaction(self._transaction_s)
 
     def abort(self) -> None:
         self._transact("aborting a transaction", "abort_transaction", self._transaction_s)
@@ -124,11 +143,15 @@ class LogProducer:
             self._producer.flush(0)
         self._failed = None
 
-    def _transact(self, doing: str, name: str, limit_s: float, *arguments: Any) -> None:
-        """One of librdkafka's transactional calls; its last argument is its limit in seconds."""
-        call = partial(getattr(self._producer, name), *arguments, limit_s)
+    def _transact(self, doing: str, name: str, limit_s: float) -> None:
+        """One of librdkafka's transactional calls, its limit in seconds kept."""
         with translated(doing):
-            within(limit_s + _GRACE_S, doing, call)
+            within(limit_s + _GRACE_S, doing, partial(getattr(self._producer, name), limit_s))
+
+    def _check_in_use(self) -> None:
+        """A call that comes back late must not be followed by another: a new producer has settled its transaction."""
+        if self._left_behind:
+            raise ProducerBroken("this producer was left behind")
 
     def _explained(self, error: KafkaError, topic: str) -> DejaviewError:
         """Why a record was not delivered.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -10,7 +10,8 @@ import pytest
 
 from stream.commit import Batch, Committer, OutcomeUnknown
 from stream.config import Settings
-from stream.errors import BatchAborted, LedgerGap
+from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, LedgerGap
+from stream.indexview import IndexFellBack
 from stream.judge import Judge, Knowledge, Outcome
 from stream.kafka import Outgoing
 from stream.memory import Memory
@@ -28,6 +29,7 @@ class Broker:
     def __init__(self, ledger_end: int) -> None:
         self._next = ledger_end
         self.did: list[str] = []
+        self.commit_fails: DejaviewError | None = None
 
     def begin(self) -> None:
         self.did.append("begin")
@@ -43,8 +45,13 @@ class Broker:
     def send_offsets(self, _topic: str, _offsets: Mapping[int, int], _metadata: Any, topic_id: str) -> None:
         self.did.append(f"offsets of {topic_id}")
 
+    def guarded(self, calls: Callable[[], object]) -> None:
+        calls()
+
     def commit(self, _offsets: object = None) -> None:
         self.did.append("commit")
+        if self.commit_fails is not None:
+            raise self.commit_fails
 
     def abort(self) -> None:
         self.did.append("abort")
@@ -53,19 +60,31 @@ class Broker:
         self.did.append("purge")
 
 
-def commit(delivery: Literal["exactly_once", "at_least_once"], ledger_end: int) -> tuple[Broker, list[int]]:
+def commit(
+    delivery: Literal["exactly_once", "at_least_once"],
+    ledger_end: int,
+    *,
+    index_fails: DejaviewError | None = None,
+    commit_fails: DejaviewError | None = None,
+) -> tuple[Broker, list[int]]:
     """Commit a batch of three over a ledger known up to 7; the broker goes on at `ledger_end`."""
     judge = Judge(Window(100), Memory(100), rule_of)
     outcomes = judge.judge([work(fingerprint(n, random_vector(n))) for n in range(3)], Knowledge())
     broker = Broker(ledger_end)
+    broker.commit_fails = commit_fails
     applied: list[int] = []
+
+    def confirm() -> None:
+        broker.did.append("confirm")
+        if index_fails is not None:
+            raise index_fails
 
     def apply(_outcome: Outcome, offset: int) -> None:
         applied.append(offset)
 
     committer = Committer(TOPICS, delivery, broker, broker)  # type: ignore[arg-type]
     try:
-        committer.commit(Batch(outcomes, {0: 3}, SimpleNamespace(), {0: 7}), apply)
+        committer.commit(Batch(outcomes, {0: 3}, SimpleNamespace(), {0: 7}), apply, confirm)
     except Exception as error:
         error.__notes__ = [*broker.did, *map(str, applied)]
         raise
@@ -75,7 +94,7 @@ def commit(delivery: Literal["exactly_once", "at_least_once"], ledger_end: int) 
 def test_entries_behind_the_known_end_are_committed() -> None:
     """The usual case, a marker between included. Break: compare with `<=`."""
     broker, applied = commit("exactly_once", 7)
-    assert broker.did == ["begin", "flush", "offsets of fingerprints-1", "commit"]
+    assert broker.did == ["begin", "flush", "confirm", "offsets of fingerprints-1", "commit"]
     assert applied == [7, 8, 9]
     assert commit("at_least_once", 8)[1] == [8, 9, 10]
 
@@ -89,7 +108,31 @@ def test_a_ledger_that_begins_again_is_not_written_to() -> None:
     assert raised.value.__notes__ == ["begin", "flush", "abort"]
     with pytest.raises(LedgerGap) as raised:
         commit("at_least_once", 0)
-    assert raised.value.__notes__ == ["flush", "flush", "purge"]
+    assert raised.value.__notes__ == ["confirm", "flush", "flush", "purge"]
+
+
+def test_nothing_is_visible_of_a_batch_whose_index_fell_back() -> None:
+    """R4: it is asked before the offsets are sent, or before a verdict is published outside of a transaction.
+
+    Break: call `confirm` behind the first flush of `_at_least_once`, or behind `guarded`.
+    """
+    fell = IndexFellBack([0])
+    with pytest.raises(IndexFellBack) as raised:
+        commit("exactly_once", 7, index_fails=fell)
+    assert raised.value.__notes__ == ["begin", "flush", "confirm", "abort"]
+    with pytest.raises(IndexFellBack) as raised:
+        commit("at_least_once", 7, index_fails=IndexFellBack([0]))
+    assert raised.value.__notes__ == ["confirm"]
+
+
+def test_a_commit_without_an_answer_is_not_aborted() -> None:
+    """Nobody knows what became of it; an abort told is one. Break: set `sent` behind the commit."""
+    with pytest.raises(OutcomeUnknown) as raised:
+        commit("exactly_once", 7, commit_fails=BrokerUnavailable("no answer"))
+    assert raised.value.__notes__[-1] == "commit"
+    with pytest.raises(BatchAborted) as aborted:
+        commit("exactly_once", 7, commit_fails=BatchAborted("fenced"))
+    assert aborted.value.__notes__[-2:] == ["commit", "abort"]
 
 
 def test_an_entry_without_an_offset_is_judged_again() -> None:

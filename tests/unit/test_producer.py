@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -135,18 +136,28 @@ def test_a_producer_that_could_not_start_is_freed_at_once(monkeypatch: pytest.Mo
         gc.enable()
 
 
-def test_a_call_that_does_not_come_back_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fenced", [True, False])
+def test_a_call_that_does_not_come_back_is_left_behind(monkeypatch: pytest.MonkeyPatch, *, fenced: bool) -> None:
     """librdkafka overruns its limits when the broker was away: the stage goes on with a new producer, within bounds.
-    The old one is freed when its call is over.
+    The old one is freed when its call is over, and commits nothing any more.
 
-    Breaks: call `send_offsets_to_transaction` in the loop's own thread; keep the late error's traceback.
+    Breaks: make `guarded` call in the loop's own thread; keep the late error's tracebacks; never set `_left_behind`.
     """
     back = Event()
+    committed: list[None] = []
 
     class Stuck(FakeProducer):
         def send_offsets_to_transaction(self, *_: Any) -> None:
             back.wait(60)
-            raise KafkaException(KafkaError(KafkaError._FENCED))
+            if fenced:
+                raise KafkaException(KafkaError(KafkaError._FENCED))
+
+        def commit_transaction(self, _timeout_s: float) -> None:
+            committed.append(None)
+
+    def end(producer: LogProducer) -> None:
+        producer.send_offsets("fingerprints", {0: 1}, None, None)
+        producer.commit()
 
     monkeypatch.setattr("stream.kafka.producer.Producer", Stuck)
     monkeypatch.setattr("stream.kafka.producer._GRACE_S", 0.1)
@@ -155,7 +166,7 @@ def test_a_call_that_does_not_come_back_is_left_behind(monkeypatch: pytest.Monke
     producer.begin()
     try:
         with pytest.raises(ProducerBroken, match="did not come back"):
-            producer.send_offsets("fingerprints", {0: 1}, None, None)
+            producer.guarded(partial(end, producer))
         old = weakref.ref(producer._producer)
         del producer
         gc.collect()
@@ -165,6 +176,7 @@ def test_a_call_that_does_not_come_back_is_left_behind(monkeypatch: pytest.Monke
         left.join(10)
         del left
         assert old() is None
+        assert not committed
     finally:
         gc.enable()
         back.set()
