@@ -115,7 +115,10 @@ class Committer:
         return ledger
 
     def _at_least_once(self, batch: Batch, confirm: Callable[[], object]) -> list[tuple[Outcome, Outgoing]]:
-        """Verdicts first, then the ledger, then offsets: what the ledger knows was published."""
+        """Verdicts first, then the ledger: what it knows was published, and is not judged again.
+
+        Offsets follow when there is time for a round trip (`Ownership.pay`).
+        """
         events, ledger = self._records(batch)
         confirm()
         try:
@@ -124,7 +127,6 @@ class Committer:
             self._producer.produce([record for _, record in ledger])
             self._producer.flush()
             _check_ledger(ledger, batch.ledger_ends)
-            self._consumer.commit(batch.offsets)
         except StageStopped:
             self._producer.purge()
             raise

@@ -123,6 +123,7 @@ class DecideStage:
             # A collection that was released or dropped is loaded or made again; its progress tells what it lost.
             self._index_was_away = False
             self._view.prepare()
+        self._ownership.pay()
         now = time.monotonic()
         if now >= self._follow_at_s:
             self._view.follow()
@@ -166,6 +167,8 @@ class DecideStage:
                 ledger_ends = {p: self._ownership[p].ledger_end for p in offsets}
                 batch = Batch(outcomes, offsets, group_metadata, ledger_ends)
                 self._committer_now().commit(batch, self._apply, progress.result)
+        if self._settings.delivery == "at_least_once":
+            self._ownership.owe(offsets)
         for partition, offset in offsets.items():
             self._ownership[partition].committed = offset
             self._ownership[partition].foreign_since_s = None

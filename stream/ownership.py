@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from stream.config import DecideSettings
 from stream.decision import Rule
-from stream.errors import OffsetLost
+from stream.errors import BatchAborted, DejaviewError, OffsetLost
 from stream.indexview import IndexView
 from stream.judge import Judge
 from stream.kafka import GroupConsumer, LogReader
@@ -24,6 +24,8 @@ from stream.window import Window
 log = logging.getLogger("dejaview.decide")
 
 RESTORE_SLICE_S = 0.05
+# How often offsets are committed outside of transactions.
+PAY_EVERY_S = 0.2
 
 
 class Pause(StrEnum):
@@ -69,6 +71,8 @@ class Ownership:
         self._rule_of = rule_of
         self._clock = clock
         self._owned: dict[int, Owned] = {}
+        self._owed: dict[int, int] = {}
+        self._pay_at_s = 0.0
         self._consumer: GroupConsumer | None = None
 
     def use(self, consumer: GroupConsumer) -> None:
@@ -83,7 +87,11 @@ class Ownership:
             self._owned[number] = self._new(number)
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        """A batch is never in hand while the group is polled, so there is nothing to commit."""
+        """A batch is never in hand while the group is polled: no more than owed offsets is left to commit."""
+        try:
+            self._pay(partitions)
+        except DejaviewError as error:
+            log.warning("not committed at revocation, the ledger knows what was judged: %s", error)
         self._forget(partitions)
 
     def lost(self, partitions: Sequence[int]) -> None:
@@ -141,6 +149,25 @@ class Ownership:
             if number in self._owned:
                 self._its_consumer.seek(number, offset)
 
+    def owe(self, offsets: Mapping[int, int]) -> None:
+        """Offsets that are judged and published, to be committed outside of a transaction."""
+        self._owed.update(offsets)
+
+    def pay(self) -> None:
+        """Commit what is owed, now and then: a round trip; a crash before it repeats what the ledger knows.
+
+        Raises:
+            BrokerUnavailable: not known whether it happened; still owed.
+        """
+        if not self._owed or self._clock() < self._pay_at_s:
+            return
+        self._pay_at_s = self._clock() + PAY_EVERY_S
+        try:
+            self._pay(list(self._owed))
+        except BatchAborted as error:
+            # The group is about to give partitions away; those that stay are paid for later.
+            log.info("offsets are committed later: %s", error)
+
     def pause(self, reason: Pause, partitions: Sequence[int] | None = None) -> None:
         for number in list(self._owned) if partitions is None else partitions:
             self._owned[number].paused.add(reason)
@@ -175,10 +202,17 @@ class Ownership:
         window = Window(self._settings.window_rows_max)
         return Owned(number, Judge(window, Memory(self._settings.memory_entries_max), self._rule_of))
 
+    def _pay(self, partitions: Sequence[int]) -> None:
+        due = {number: self._owed[number] for number in partitions if number in self._owed}
+        self._its_consumer.commit(due)
+        for number in due:
+            del self._owed[number]
+
     def _forget(self, partitions: Sequence[int]) -> None:
         log.info("gave up fingerprints partitions %s", sorted(partitions))
         for number in partitions:
             self._owned.pop(number, None)
+            self._owed.pop(number, None)
             self._view.close(number)
 
     def _begin(self, owned: Owned) -> bool:
