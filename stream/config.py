@@ -178,6 +178,9 @@ class IntakeSettings(Section):
 class EncodeSettings(Section):
     batch_items_max: Positive = Field(32, description="pictures in one encoder batch")
     batch_wait_s: Seconds = Field(0.002, description="the oldest picture waits at most this long for company")
+    batch_wait_late_s: Seconds = Field(
+        0.05, description="and when uploads are late, a tenth of what exceeds 0.25 s, this long at most"
+    )
     in_flight_items_max: Positive = Field(256, description="uploads taken from Kafka and not yet published")
     in_flight_bytes_max: Positive = Field(256_000_000, description="bytes of images in flight")
 
@@ -185,6 +188,9 @@ class EncodeSettings(Section):
 class DecideSettings(Section):
     batch_items_max: Positive = Field(256, description="fingerprints in one transaction")
     batch_wait_s: Seconds = Field(0.002, description="time to fill a batch")
+    batch_wait_late_s: Seconds = Field(
+        0.1, description="and when uploads are late, a tenth of what exceeds 0.25 s, this long at most"
+    )
     window_rows_max: Positive = Field(50_000, description="representatives the index does not hold yet, per partition")
     memory_entries_max: Positive = Field(
         200_000, description="ledger entries remembered against repeats, per partition"

@@ -15,6 +15,7 @@ from threading import Event
 from typing import Any
 
 from stream.backoff import Backoff
+from stream.batcher import fill_wait_s
 from stream.commit import Batch, Committer, OutcomeUnknown
 from stream.config import Settings
 from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, IndexUnavailable, StageStopped, TransientError
@@ -26,7 +27,7 @@ from stream.kafka import GroupConsumer, Record
 from stream.ledger import remember
 from stream.lookup import Lookup
 from stream.metrics import Metrics
-from stream.observe import observe, uploaded_ms
+from stream.observe import observe, uploaded_ms, youngest_s
 from stream.ownership import Ownership, Pause
 
 log = logging.getLogger("dejaview.decide")
@@ -67,6 +68,7 @@ class DecideStage:
         self._metrics = metrics
         self._health = health
         self._backoff = Backoff(settings.index.retry_wait_max_s)
+        self._fill_wait_s = settings.decide.batch_wait_s
         self._refresh_at_s = 0.0
         self._follow_at_s = 0.0
         self._ask_ends_at_s = 0.0
@@ -98,7 +100,8 @@ class DecideStage:
         settings = self._settings.decide
         # Before the poll: a member that is expelled in between has an empty generation, which fences nothing.
         group_metadata = self._consumer.group_metadata()
-        records = self._consumer.poll(settings.batch_items_max, IDLE_WAIT_S, settings.batch_wait_s)
+        records = self._consumer.poll(settings.batch_items_max, IDLE_WAIT_S, self._fill_wait_s)
+        self._fill_wait_s = settings.batch_wait_s
         first_offsets = _first_offsets(records)
         try:
             if self._backoff.waiting():
@@ -169,6 +172,8 @@ class DecideStage:
                 self._committer_now().commit(batch, self._apply, progress.result)
         if self._settings.delivery == "at_least_once":
             self._ownership.owe(offsets)
+        waits_s = self._settings.decide.batch_wait_s, self._settings.decide.batch_wait_late_s
+        self._fill_wait_s = fill_wait_s(youngest_s(works, self._backfill), *waits_s)
         for partition, offset in offsets.items():
             self._ownership[partition].committed = offset
             self._ownership[partition].foreign_since_s = None

@@ -20,7 +20,7 @@ from models.encoder import Encoder
 from models.preprocess import Pixels
 from schemas.events import Fingerprint, Vector, encode_embedding
 from stream.backoff import Backoff
-from stream.batcher import Batcher
+from stream.batcher import Batcher, fill_wait_s
 from stream.config import Settings
 from stream.errors import BatchAborted, DejaviewError, ProducerBroken, StageStopped, TransientError
 from stream.health import Health
@@ -63,9 +63,7 @@ class EncodeStage:
         self._metrics = metrics
         self._health = health
         encode = settings.encode
-        self._batcher: Batcher[Prepared] = Batcher(
-            encode.batch_items_max, encode.in_flight_bytes_max, encode.batch_wait_s
-        )
+        self._batcher: Batcher[Prepared] = Batcher(encode.batch_items_max, encode.in_flight_bytes_max)
         self._offsets: dict[int, ContiguousOffsets] = {}
         self._unopened: set[int] = set()
         self._in_flight: dict[tuple[int, int], Prepared] = {}
@@ -219,12 +217,15 @@ class EncodeStage:
 
     def _collect(self, wait_s: float) -> None:
         """Decoded uploads go to the batcher; a fetched image's bytes are gone by now."""
+        encode = self._settings.encode
         for item in self._preparer.done(wait_s):
             if self._owns(item):
                 held = item.record_bytes
                 self._in_flight_bytes -= item.charged_bytes - held
                 item.charged_bytes = held
-                self._batcher.add(item, item.byte_count, time.monotonic())
+                age_s = time.time() - item.record.timestamp_ms / 1000
+                company_s = fill_wait_s(age_s, encode.batch_wait_s, encode.batch_wait_late_s)
+                self._batcher.add(item, item.byte_count, time.monotonic() + company_s)
                 self._metrics.observe_steps(STAGE, item.timings_s)
 
     def _owns(self, item: Prepared) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -15,6 +16,12 @@ STAGE = "decide"
 def uploaded_ms(work: Work, backfill: str) -> float:
     """Since when an upload is waited for; nobody waits for one of the topic `backfill`: as if it came just now."""
     return time.time() * 1000 if work.record.source_topic == backfill else work.record.upload_timestamp_ms
+
+
+def youngest_s(works: Sequence[Work], backfill: str) -> float:
+    """The age of the latest upload that somebody waits for; infinite when all are of the topic `backfill`."""
+    waited = [work.record.upload_timestamp_ms for work in works if work.record.source_topic != backfill]
+    return time.time() - max(waited) / 1000 if waited else math.inf
 
 
 def observe(metrics: Metrics, outcomes: Sequence[Outcome], backfill: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from stream.kafka import Outgoing, Record
 from stream.ledger import remember
 from stream.memory import Memory
 from stream.metrics import Metrics
-from stream.observe import observe, uploaded_ms
+from stream.observe import observe, uploaded_ms, youngest_s
 from stream.window import Window
 from tests.support.made import at_similarity, fingerprint, random_vector, rule_of
 
@@ -199,6 +201,19 @@ def test_nobody_waits_for_a_backfill() -> None:
     assert metrics.registry.get_sample_value("dejaview_upload_to_verdict_seconds_count") == 0
     assert uploaded_ms(works[0], TOPICS.backfill) == made.upload_timestamp_ms
     assert uploaded_ms(works[1], TOPICS.backfill) > 1e12
+
+
+def test_a_live_upload_on_time_does_not_wait_for_a_fuller_batch_of_a_backfill() -> None:
+    """Batches fill longer when uploads are late; a backfill always is. Break: take the oldest upload, or all."""
+    now_ms = int(1000 * time.time())
+    aged = [
+        fingerprint(n, random_vector(n)).model_copy(update={"upload_timestamp_ms": now_ms - 5000 * n}) for n in (0, 1)
+    ]
+    old = aged[1].model_copy(update={"source_topic": TOPICS.backfill})
+    works = [Work(0, n, record) for n, record in enumerate([*aged, old])]
+    assert youngest_s(works, TOPICS.backfill) == pytest.approx(0, abs=1)
+    assert youngest_s(works[1:], TOPICS.backfill) == pytest.approx(5, abs=1)
+    assert youngest_s(works[2:], TOPICS.backfill) == math.inf
 
 
 def test_the_backfill_topic_is_nobody_elses() -> None:

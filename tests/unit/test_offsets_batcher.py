@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.batcher import Batcher
+from stream.batcher import Batcher, fill_wait_s
 from stream.offsets import ContiguousOffsets
 
 
@@ -55,11 +56,11 @@ def test_batches_are_bounded_and_keep_order(
     made: list[tuple[int, int]], items_max: int, bytes_max: int, wait: int
 ) -> None:
     """R8: no batch above its limits, none lost, none twice. Break: drop the byte check in `take`."""
-    batcher: Batcher[int] = Batcher(items_max, bytes_max, wait)
+    batcher: Batcher[int] = Batcher(items_max, bytes_max)
     now, out = 0.0, []
     for n, (byte_count, step) in enumerate(made):
         now += step
-        batcher.add(n, byte_count, now)
+        batcher.add(n, byte_count, now + wait)
         while batch := batcher.take(now):
             assert len(batch) <= items_max
             assert len(batch) == 1 or sum(made[i][0] for i in batch) <= bytes_max
@@ -70,17 +71,23 @@ def test_batches_are_bounded_and_keep_order(
     assert len(batcher) == 0
 
 
-def test_a_batch_closes_on_size_bytes_or_the_oldest_deadline() -> None:
-    """Nobody waits longer than told. Break: use the newest item's deadline in `wait_s`."""
-    batcher: Batcher[str] = Batcher(3, 100, 10)
+def test_a_batch_closes_on_size_bytes_or_the_first_deadline() -> None:
+    """Nobody waits longer than told. Break: use the oldest item's deadline in `wait_s`."""
+    batcher: Batcher[str] = Batcher(3, 100)
     assert batcher.wait_s(0) is None
-    batcher.add("a", 1, 0)
-    batcher.add("b", 1, 8)
+    batcher.add("a", 1, 40)
+    batcher.add("b", 1, 10)
     assert batcher.wait_s(9) == 1
     assert batcher.take(9) == []
     assert batcher.take(10) == ["a", "b"]
-    batcher.add("big", 100, 20)
+    batcher.add("big", 100, 30)
     assert batcher.take(20) == ["big"]
     for name in "xyz":
-        batcher.add(name, 1, 30)
+        batcher.add(name, 1, 40)
     assert batcher.take(30) == ["x", "y", "z"]
+
+
+def test_batches_fill_longer_when_uploads_are_late() -> None:
+    """R8: past saturation fuller batches make up for it; on time nobody waits for that. Break: drop `max` or `min`."""
+    waits = [fill_wait_s(age, 0.002, 0.1) for age in (-5.0, 0.0, 0.25, 0.75, 1.25, 60.0, math.inf)]
+    assert waits == pytest.approx([0.002, 0.002, 0.002, 0.05, 0.1, 0.1, 0.1])
