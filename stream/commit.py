@@ -67,7 +67,7 @@ class Committer:
             confirm: called before anything of it is visible; raises when the batch must not be.
 
         Raises:
-            Whatever `confirm` raises: nothing of it is visible.
+            Whatever `confirm` raises: nothing of it is visible. OutcomeUnknown instead, when the abort fails then.
             BatchAborted: nothing of it is visible; judge it again.
             OutcomeUnknown: a commit without an answer.
             BrokerUnavailable, StageStopped: nothing of it is visible (exactly_once), or the ledger

@@ -158,7 +158,7 @@ class IndexStage:
     def _prove(self, link: Link) -> None:
         """The canary: a link written and found through the real path."""
         self._acknowledged = self._index.append_link(link)
-        found = self._index.links(self._ledger_topic_id, link.ledger_partition, self._acknowledged)
+        found = self._index.links(self._ledger_topic_id, {link.ledger_partition: link.start}, self._acknowledged)
         if link not in found:
             raise IndexUnavailable(f"link {link.link_id} was acknowledged by the index and is not found in it")
 

@@ -117,8 +117,8 @@ class IndexView:
         if not self._seen or (self._clock() < self._whole_at_s and self._went_on()):
             return
         everything = dict.fromkeys(self._seen, 0)
-        if self._note(self._index.links(self._ledger_topic_id, None, STRONG, since=everything, bounded=True)):
-            fallen = self._note(self._index.links(self._ledger_topic_id, None, STRONG, since=everything))
+        if self._note(self._index.links(self._ledger_topic_id, everything, STRONG, bounded=True)):
+            fallen = self._note(self._index.links(self._ledger_topic_id, everything, STRONG))
             if fallen:
                 self._all = None
                 raise IndexFellBack(fallen)
@@ -128,7 +128,7 @@ class IndexView:
         """Take in the links since the pinned ones. False when one of those is not there: only whole chains tell."""
         pinned = {partition: seen[0][1] for partition, seen in self._seen.items() if seen}
         since = {partition: pinned[partition].last.start if partition in pinned else 0 for partition in self._seen}
-        links = self._by_partition(self._index.links(self._ledger_topic_id, None, STRONG, since=since, bounded=True))
+        links = self._by_partition(self._index.links(self._ledger_topic_id, since, STRONG, bounded=True))
         now = {p: go_on(pinned[p], own) if p in pinned else chain_end(own) for p, own in links.items()}
         missing = [partition for partition, progress in now.items() if not self._advance(partition, progress)]
         return not missing

@@ -36,17 +36,30 @@ CHAIN_LINKS_KEPT = 100
 class Progress:
     """The ledger's offsets below `offset` are in the index; a search that guarantees `timestamp` sees them.
 
-    `last` is the link that reaches `offset`: while it is there, and was not written anew, so is what came before it.
+    `last` is the link that reaches `offset`. While it is there, and was not written anew, the index was neither emptied
+    nor put back to before it.
     """
 
-    ledger_topic_id: str
-    ledger_partition: int
-    partitions: int
-    offset: int
+    last: Link
     timestamp: int
     first_link_start: int
     links: int
-    last: Link
+
+    @property
+    def ledger_topic_id(self) -> str:
+        return self.last.ledger_topic_id
+
+    @property
+    def ledger_partition(self) -> int:
+        return self.last.ledger_partition
+
+    @property
+    def partitions(self) -> int:
+        return self.last.partitions
+
+    @property
+    def offset(self) -> int:
+        return self.last.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +100,11 @@ def chain_end(links: Iterable[Link]) -> Progress | None:
     chain = _whole_chain(_chains(links))
     if chain is None:
         return None
-    first = chain[0]
     return Progress(
-        ledger_topic_id=first.ledger_topic_id,
-        ledger_partition=first.ledger_partition,
-        partitions=first.partitions,
-        offset=_reach(chain),
-        timestamp=max(link.timestamp for link in chain),
-        first_link_start=first.start,
-        links=len(chain),
         last=_last(chain),
+        timestamp=max(link.timestamp for link in chain),
+        first_link_start=chain[0].start,
+        links=len(chain),
     )
 
 
@@ -112,10 +120,9 @@ def go_on(progress: Progress, links: Iterable[Link]) -> Progress | None:
     (chain,) = (chain for chain in _chains(own) if progress.last in chain)
     return replace(
         progress,
-        offset=_reach(chain),
+        last=_last(chain),
         timestamp=max(progress.timestamp, *(link.timestamp for link in chain)),
         links=progress.links + len(chain) - 1,
-        last=_last(chain),
     )
 
 

@@ -38,16 +38,14 @@ def all_rows() -> str:
     return f'tenant != "{LINKS_TENANT}"'
 
 
-def links_of(ledger_topic_id: str | None, partition: int | None, since: Mapping[int, int] | None = None) -> str:
-    """The links of a ledger's partition; None stands for all ledgers, or all partitions.
+def links_of(ledger_topic_id: str | None, since: Mapping[int, int] | None) -> str:
+    """The links of a ledger's partitions, of each those that start at its offset or later; one partition at least.
 
-    `since`: of these partitions, those that start at the offset or later; one partition at least.
+    None stands for all ledgers, or all links of all partitions.
     """
     parts = [f'tenant == "{LINKS_TENANT}"']
     if ledger_topic_id is not None:
         parts.append(f'upload_id == "{checked_topic_id(ledger_topic_id)}"')
-    if partition is not None:
-        parts.append(f"ledger_partition == {_checked_number(partition)}")
     if since is not None:
         if not since:
             raise ValueError("a filter over no partitions would be one over all; name one at least")

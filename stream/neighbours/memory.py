@@ -73,10 +73,9 @@ class MemoryIndex:
     def links(
         self,
         ledger_topic_id: str | None,
-        partition: int | None,
+        since: Mapping[int, int] | None,
         guarantee: int | None,
         *,
-        since: Mapping[int, int] | None = None,
         bounded: bool = False,
     ) -> list[Link]:
         if not bounded:
@@ -89,7 +88,6 @@ class MemoryIndex:
             link
             for link in found
             if ledger_topic_id in (None, link.ledger_topic_id)
-            and partition in (None, link.ledger_partition)
             and (since is None or link.start >= since.get(link.ledger_partition, math.inf))
         )
 

@@ -152,15 +152,14 @@ class Index(Protocol):
     def links(
         self,
         ledger_topic_id: str | None,
-        partition: int | None,
+        since: Mapping[int, int] | None,
         guarantee: int | None,
         *,
-        since: Mapping[int, int] | None = None,
         bounded: bool = False,
     ) -> list[Link]:
-        """The links of a partition of a ledger (None: of all), by start.
+        """The links of a ledger (None: of all), by partition and start.
 
-        `since`: of these partitions alone, and of each only links that start at the given offset or later.
+        `since`: of these partitions alone, and of each only links that start at the given offset or later; None: all.
         `bounded` reads fast, ignores `guarantee` and may miss the latest.
         """
 

@@ -231,19 +231,19 @@ def test_links_come_back_and_make_a_chain(index: Index) -> None:
     foreign = make_link(0, 10, topic="another")
     for link in (*links, other, foreign):
         guarantee = index.append_link(link)
-    own = index.links(links[0].ledger_topic_id, 0, guarantee)
+    own = index.links(links[0].ledger_topic_id, {0: 0}, guarantee)
     assert own == links
-    assert index.links(None, 0, guarantee) == [*links, foreign]
+    assert index.links(None, {0: 0}, guarantee) == [*links, foreign]
     assert index.links(None, None, STRONG) == [*links, other, foreign]
     topic = links[0].ledger_topic_id
-    assert index.links(topic, None, guarantee, since={0: 1_185, 1: 0}) == [links[-1], other]
-    assert index.links(topic, None, guarantee, since={1: 1, 5: 0}) == []
+    assert index.links(topic, {0: 1_185, 1: 0}, guarantee) == [links[-1], other]
+    assert index.links(topic, {1: 1, 5: 0}, guarantee) == []
     end = chain_end(own)
     assert end is not None
     assert (end.offset, end.timestamp) == (1_200, links[-1].timestamp)
 
     index.delete_links(needless(own))
-    kept = index.links(links[0].ledger_topic_id, 0, STRONG)
+    kept = index.links(links[0].ledger_topic_id, {0: 0}, STRONG)
     assert kept == links[19:]
     shortened = chain_end(kept)
     assert shortened is not None

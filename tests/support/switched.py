@@ -46,13 +46,12 @@ class Switched:
     def links(
         self,
         ledger_topic_id: str | None,
-        partition: int | None,
+        since: Mapping[int, int] | None,
         guarantee: int | None,
         *,
-        since: Mapping[int, int] | None = None,
         bounded: bool = False,
     ) -> list[Link]:
-        return self._used.links(ledger_topic_id, partition, guarantee, since=since, bounded=bounded)
+        return self._used.links(ledger_topic_id, since, guarantee, bounded=bounded)
 
     def delete_links(self, links: Sequence[Link]) -> None:
         self._used.delete_links(links)

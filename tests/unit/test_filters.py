@@ -42,8 +42,9 @@ HOSTILE += ["_links", ".a", "-a", "a" * 65, "a" * 100_000, "tenant in []", "{a}"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 TENANT_FILTER = re.compile(rf'tenant == "{_NAME}"')
 IDS_FILTER = re.compile(r'row_id in \["[0-9a-f]{32}"(, "[0-9a-f]{32}")*\]')
+_SINCE = r"\(ledger_partition == \d+ and ledger_offset >= \d+\)"
 LINKS_FILTER = re.compile(
-    r'tenant == "_links"( and upload_id == "[A-Za-z0-9+/=_.-]{1,64}")?( and ledger_partition == \d+)?'
+    r'tenant == "_links"( and upload_id == "[A-Za-z0-9+/=_.-]{1,64}")?' + rf"( and \({_SINCE}( or {_SINCE})*\))?"
 )
 
 
@@ -67,7 +68,7 @@ def test_hostile_names_make_no_filter(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in HOSTILE if not re.fullmatch(r"[A-Za-z0-9+/=_.-]{1,64}", name)])
 def test_hostile_topic_ids_make_no_filter(name: str) -> None:
     with pytest.raises(ValueError, match="not a topic id"):
-        filters.links_of(name, 0)
+        filters.links_of(name, {0: 0})
     with pytest.raises(ValueError, match="not a topic id"):
         filters.link_ids([Link(name, 0, 1, 0, 1, 2**18)])
 
@@ -83,9 +84,12 @@ def test_whatever_is_given_for_ids(names: list[str]) -> None:
     only(IDS_FILTER, filters.ids, names)
 
 
-@given(st.none() | st.text(), st.none() | st.integers() | st.text() | st.booleans() | st.floats())
-def test_whatever_is_given_for_links(topic: str | None, partition: object) -> None:
-    only(LINKS_FILTER, filters.links_of, topic, partition)
+numbers = st.none() | st.integers() | st.text() | st.booleans() | st.floats()
+
+
+@given(st.none() | st.text(), st.none() | st.dictionaries(numbers, numbers, max_size=3))
+def test_whatever_is_given_for_links(topic: str | None, since: object) -> None:
+    only(LINKS_FILTER, filters.links_of, topic, since)
 
 
 @given(st.from_regex(TENANT_PATTERN, fullmatch=True).filter(lambda name: not name.endswith("\n")))
@@ -108,17 +112,19 @@ def test_no_ids_make_no_filter() -> None:
 
 def test_no_partitions_make_no_filter() -> None:
     with pytest.raises(ValueError, match="no partitions"):
-        filters.links_of(None, None, {})
+        filters.links_of(None, {})
     with pytest.raises(ValueError, match="not a partition"):
-        filters.links_of(None, None, {0: -1})
+        filters.links_of(None, {0: -1})
 
 
 def test_filters_of_good_names() -> None:
     key = row_id("a", "0" * 64)
     assert filters.ids([key, key]) == f'row_id in ["{key}"]'
     assert filters.links_of(None, None) == 'tenant == "_links"'
-    assert filters.links_of("aB-_9", 3) == 'tenant == "_links" and upload_id == "aB-_9" and ledger_partition == 3'
-    assert filters.links_of("t", None, {3: 5, 0: 0}) == (
+    assert filters.links_of("aB-_9", {3: 0}) == (
+        'tenant == "_links" and upload_id == "aB-_9" and ((ledger_partition == 3 and ledger_offset >= 0))'
+    )
+    assert filters.links_of("t", {3: 5, 0: 0}) == (
         'tenant == "_links" and upload_id == "t" and '
         "((ledger_partition == 3 and ledger_offset >= 5) or (ledger_partition == 0 and ledger_offset >= 0))"
     )

@@ -122,7 +122,7 @@ def run(stage: IndexStage, consumer: ScriptedConsumer, index: MemoryIndex, recor
     """Turn until the chain reaches the log's end."""
     for _ in range(5_000):
         stage.turn(consumer)  # type: ignore[arg-type]
-        progress = chain_end(index.links(LEDGER, 0, STRONG))
+        progress = chain_end(index.links(LEDGER, {0: 0}, STRONG))
         if progress is not None and progress.offset == records[-1].offset + 1:
             return
     pytest.fail("INDEX does not reach the end of the ledger")

@@ -96,7 +96,7 @@ def test_index_leaves_no_link_without_its_rows(built_to: int, monkeypatch: pytes
             stage.turn(consumer)  # type: ignore[arg-type]
         assert index.collection == "new"
         copy = index.collections["new"]
-        progress = chain_end(copy.links(LEDGER, 0, STRONG))
+        progress = chain_end(copy.links(LEDGER, {0: 0}, STRONG))
         assert progress is not None
         assert progress.offset == records[-1].offset + 1
         assert set(copy.get(list(wanted), STRONG)) == wanted

@@ -262,9 +262,8 @@ def test_progress_goes_on_from_its_last_link_alone() -> None:
     pinned = chain_end(links[:110])
     assert pinned is not None
     assert pinned.last == links[109]
-    assert go_on(pinned, links[109:]) == replace(
-        pinned, offset=1200, timestamp=links[-1].timestamp, links=120, last=links[-1]
-    )
+    assert go_on(pinned, links[109:]) == replace(pinned, timestamp=links[-1].timestamp, links=120, last=links[-1])
+    assert links[-1].end == 1200
     assert go_on(pinned, [links[109]]) == pinned
     assert go_on(pinned, [links[109], links[111]]) == pinned
     assert go_on(pinned, links[110:]) is None

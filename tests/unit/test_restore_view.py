@@ -115,11 +115,11 @@ def test_an_empty_range_is_over_at_once() -> None:
 @pytest.mark.parametrize(("progress", "low", "high"), [(None, 1, 9), (4, 5, 9), (10, 0, 9)])
 def test_an_index_that_does_not_fit_the_ledger_stops_the_stage(progress: int | None, low: int, high: int) -> None:
     """R4: progress below the ledger's start or above its end is a gap, never a guess. Break: clamp it."""
-    made = None if progress is None else Progress("l", 0, 1, progress, T0, 0, 1, link(0, progress))
+    made = None if progress is None else Progress(link(0, progress), T0, 0, 1)
     with pytest.raises(LedgerGap, match="ledger"):
         check_progress(made, low, high)
     check_progress(None, 0, 9)
-    check_progress(Progress("l", 0, 1, 9, T0, 0, 1, link(0, 9)), 0, 9)
+    check_progress(Progress(link(0, 9), T0, 0, 1), 0, 9)
 
 
 class Clock:

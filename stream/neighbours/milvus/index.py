@@ -137,13 +137,12 @@ class MilvusIndex:
     def links(
         self,
         ledger_topic_id: str | None,
-        partition: int | None,
+        since: Mapping[int, int] | None,
         guarantee: int | None,
         *,
-        since: Mapping[int, int] | None = None,
         bounded: bool = False,
     ) -> list[Link]:
-        wanted = filters.links_of(ledger_topic_id, partition, since)
+        wanted = filters.links_of(ledger_topic_id, since)
         if not bounded:
             check_guarantee(guarantee)
         records = self._query(wanted, ["entry"], self._call(guarantee, bounded=bounded))
