@@ -122,11 +122,12 @@ class DecideStage:
         """Everything a batch relies on: a committer, the partitions' judges, the index's progress."""
         if self._committer is None:
             self._committer = self._make_committer()
+        # Before the index is asked: it may be away for long, and what is owed was judged while it was there.
+        self._ownership.pay()
         if self._index_was_away:
             # A collection that was released or dropped is loaded or made again; its progress tells what it lost.
             self._index_was_away = False
             self._view.prepare()
-        self._ownership.pay()
         now = time.monotonic()
         if now >= self._follow_at_s:
             self._view.follow()
@@ -161,15 +162,17 @@ class DecideStage:
         with self._metrics.timed(STAGE, "search"):
             knowledge = self._lookup.read(works, pins)
         offsets = {p: own[-1].offset + 1 for p, own in by_partition.items()}
-        # It is asked after the searches whether the index is still what it was, and what it says is waited for.
-        with self._lookup.meanwhile(self._refresh) as progress:
+        # It is asked after the searches whether the index is still what it was. What it says is waited for while a
+        # transaction is open: not so long that the transaction could not be aborted any more.
+        limit_s = self._settings.kafka.transaction_timeout_s / 2
+        with self._lookup.meanwhile(self._refresh, limit_s) as confirm:
             with self._metrics.timed(STAGE, "judge"):
                 judges = {p: self._ownership.judge_of(p) for p in by_partition}
                 outcomes = [o for p, own in by_partition.items() for o in judges[p].judge(own, knowledge)]
             with self._metrics.timed(STAGE, "commit"):
                 ledger_ends = {p: self._ownership[p].ledger_end for p in offsets}
                 batch = Batch(outcomes, offsets, group_metadata, ledger_ends)
-                self._committer_now().commit(batch, self._apply, progress.result)
+                self._committer_now().commit(batch, self._apply, confirm)
         if self._settings.delivery == "at_least_once":
             self._ownership.owe(offsets)
         waits_s = self._settings.decide.batch_wait_s, self._settings.decide.batch_wait_late_s

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stream.errors import DejaviewError, LedgerGap, PartitionCountChanged
 from stream.neighbours.protocol import STRONG, Index, Link
-from stream.progress import Progress, chain_end, go_on, sort_links
+from stream.progress import Progress, chain_end, go_on, sort_links, started_anew
 
 
 class IndexFellBack(DejaviewError):
@@ -111,7 +111,7 @@ class IndexView:
         """Read the progress of all open partitions, fast: what came since the pinned links, if those are there.
 
         Raises:
-            IndexFellBack: less is there than was seen before (confirmed by a `Strong` read).
+            IndexFellBack: less is there than was seen before, or it was filled anew (confirmed by a `Strong` read).
             IndexUnavailable: no answer.
         """
         if not self._seen or (self._clock() < self._whole_at_s and self._went_on()):
@@ -130,8 +130,9 @@ class IndexView:
         since = {partition: pinned[partition].last.start if partition in pinned else 0 for partition in self._seen}
         links = self._by_partition(self._index.links(self._ledger_topic_id, since, STRONG, bounded=True))
         now = {p: go_on(pinned[p], own) if p in pinned else chain_end(own) for p, own in links.items()}
-        missing = [partition for partition, progress in now.items() if not self._advance(partition, progress)]
-        return not missing
+        for partition, progress in now.items():
+            self._advance(partition, progress)
+        return all(now[partition] is not None for partition in pinned)
 
     def pin(self, partition: int) -> Pin:
         """The newest progress whose guarantee costs no wait, or the one pinned before."""
@@ -147,8 +148,16 @@ class IndexView:
         return seen[-1][1].offset if seen else 0
 
     def _note(self, links: Iterable[Link]) -> list[int]:
-        """Take progress in; returns the partitions that show less than their pin."""
-        return [p for p, own in self._by_partition(links).items() if not self._advance(p, chain_end(own))]
+        """Take whole chains in; returns the partitions that show less than their pin, or another beginning."""
+        fallen: list[int] = []
+        for partition, own in self._by_partition(links).items():
+            seen = self._seen[partition]
+            progress = chain_end(own)
+            if seen and (progress is None or progress.offset < seen[0][1].offset or started_anew(seen[0][1], own)):
+                fallen.append(partition)
+            else:
+                self._advance(partition, progress)
+        return fallen
 
     def _by_partition(self, links: Iterable[Link]) -> dict[int, list[Link]]:
         by_partition: dict[int, list[Link]] = {partition: [] for partition in self._seen}
@@ -156,17 +165,10 @@ class IndexView:
             by_partition[link.ledger_partition].append(link)
         return by_partition
 
-    def _advance(self, partition: int, progress: Progress | None) -> bool:
+    def _advance(self, partition: int, progress: Progress | None) -> None:
         seen = self._seen[partition]
-        if not seen:
-            if progress is not None:
-                seen.append((self._clock(), progress))
-            return True
-        if progress is None or progress.offset < seen[0][1].offset:
-            return False
-        if progress.offset > seen[-1][1].offset:
+        if progress is not None and (not seen or progress.offset > seen[-1][1].offset):
             seen.append((self._clock(), progress))
-        return True
 
     def _progress(self, links: Iterable[Link], partition: int) -> Progress | None:
         sorted_links = sort_links(links, self._ledger_topic_id, partition, self._partitions)

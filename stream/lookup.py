@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 from schemas.events import LedgerEntry
 from stream.decision import Item
+from stream.errors import IndexUnavailable
+from stream.handover import Handover
 from stream.indexview import Pin
 from stream.judge import Judge, Knowledge, Work, stacked
 from stream.kafka import LogReader
@@ -33,11 +35,23 @@ class Lookup:
         self._repeats.close()
 
     @contextmanager
-    def meanwhile(self, ask: Callable[[], None]) -> Iterator[Future[None]]:
-        """Ask in another thread. It has come back when the block is left, whatever ended it."""
-        asked = self._searches.submit(ask)
+    def meanwhile(self, ask: Callable[[], object], limit_s: float) -> Iterator[Callable[[], None]]:
+        """Ask the index in another thread. It has come back when the block is left, whatever ended it.
+
+        Yields:
+            What waits for the answer, `limit_s` seconds at most. It raises what asking raised, or IndexUnavailable.
+        """
+        handover = Handover(ask)
+
+        def answer() -> None:
+            try:
+                handover.wait(limit_s)
+            except TimeoutError:
+                raise IndexUnavailable(f"the index did not say in {limit_s:g} s how far it is") from None
+
+        asked = self._searches.submit(handover.run)
         try:
-            yield asked
+            yield answer
         finally:
             wait([asked])
 

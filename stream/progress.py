@@ -126,6 +126,17 @@ def go_on(progress: Progress, links: Iterable[Link]) -> Progress | None:
     )
 
 
+def started_anew(progress: Progress, links: Iterable[Link]) -> bool:
+    """Whether the index was emptied or put back since `progress`, told by all of the partition's links now.
+
+    It may have been filled again, and reach further than before: but what `progress.timestamp` guaranteed is gone.
+    INDEX itself deletes the last link of a chain only when more than `CHAIN_LINKS_KEPT` newer steps follow.
+    """
+    own = set(links)
+    later = [link for link in own if link.start >= progress.last.start]
+    return progress.last not in own and _steps(later) <= CHAIN_LINKS_KEPT
+
+
 def needless(links: Iterable[Link]) -> list[Link]:
     """Links that may be deleted: more than `CHAIN_LINKS_KEPT` newer steps follow. Oldest first.
 

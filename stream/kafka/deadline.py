@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 
 from stream.errors import ProducerBroken
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+from stream.handover import Handover
 
 
 def within(limit_s: float, doing: str, call: Callable[[], object]) -> None:
@@ -27,27 +21,9 @@ def within(limit_s: float, doing: str, call: Callable[[], object]) -> None:
         ProducerBroken: it did not come back; only a new producer goes on.
         Whatever the call raises.
     """
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            # Without tracebacks: they hold this frame, and this frame the call and its producer.
-            _forget_frames(error)
-            ended.put(error)
-        else:
-            ended.put(None)
-
-    threading.Thread(target=run, name="kafka-transaction", daemon=True).start()
+    handover = Handover(call)
+    threading.Thread(target=handover.run, name="kafka-transaction", daemon=True).start()
     try:
-        error = ended.get(timeout=limit_s)
-    except Empty:
+        handover.wait(limit_s)
+    except TimeoutError:
         raise ProducerBroken(f"{doing}: librdkafka did not come back in {limit_s:g} s") from None
-    try:
-        if error is not None:
-            raise error
-    finally:
-        # An error that a frame of its own traceback holds is freed late, and with it a producer that has failed: it
-        # would go on by itself when the broker is back, and fence the one that follows.
-        del error

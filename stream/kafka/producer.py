@@ -105,7 +105,7 @@ class LogProducer:
             Whatever the calls raise.
         """
         try:
-            within(2 * self._transaction_s + _GRACE_S, "ending a transaction", calls)
+            within(self._transaction_s + _GRACE_S, "ending a transaction", calls)
         except ProducerBroken:
             self._left_behind = True
             raise

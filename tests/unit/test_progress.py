@@ -3,7 +3,7 @@ emptyings and restores came before, and deleting needless links never moves it.
 
 Breaks that these tests catch, each tried: `_whole_chain` counting every chain as whole; `_chains` joining
 across a gap (`link.start > reach + 1`); `needless` keeping one link fewer; INDEX (below) not deleting strays;
-`go_on` looking for a link of the same offsets in place of the very link.
+`go_on` looking for a link of the same offsets in place of the very link; `started_anew` asking for it so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from stream import progress
 from stream.neighbours.protocol import Link
-from stream.progress import Progress, chain_end, go_on, needless, sort_links, strays
+from stream.progress import Progress, chain_end, go_on, needless, sort_links, started_anew, strays
 
 T = 2**18
 
@@ -158,6 +158,8 @@ class History:
     links: list[Link] = field(default_factory=list)
     copies: list[tuple[dict[int, int], list[Link]]] = field(default_factory=list)
     seen: Progress | None = None
+    pinned: Progress | None = None
+    steps_since: int = 0
 
     def tick(self) -> int:
         self.clock += 1
@@ -181,6 +183,7 @@ class History:
         if crash == "emptied before the link" and start > 0:
             self.rows, self.links = {}, []
         self.links.append(link(start, start + size, at))
+        self.steps_since += 1
         if delete:
             old = needless(self.links)
             dead = old[:: 1 + subset]
@@ -204,6 +207,20 @@ class History:
             self.seen = go_on(self.seen, [one for one in self.links if one.start >= start])
         self.seen = self.seen or chain_end(self.links)
         self._check(self.seen)
+
+    def confirm(self, *, anew: bool) -> None:
+        """DECIDE confirms a batch that relied on its pin, or pins anew."""
+        end, pinned = chain_end(self.links), self.pinned
+        if pinned is None or end is None or end.offset < pinned.offset or started_anew(pinned, self.links):
+            self.pinned = end
+        elif self.steps_since <= progress.CHAIN_LINKS_KEPT:
+            # Every row that the batch's searches were to see was there all the time.
+            self._check(pinned)
+            self.pinned = end if anew else pinned
+        else:
+            # So many steps between two looks may have made the pinned link needless.
+            self.pinned = end
+        self.steps_since = 0
 
     def check(self) -> None:
         self._check(chain_end(self.links))
@@ -229,6 +246,8 @@ events = st.lists(
         st.tuples(st.just("empty")),
         st.tuples(st.just("back up")),
         st.tuples(st.just("look")),
+        st.tuples(st.just("confirm"), st.booleans()),
+        st.tuples(st.just("confirm"), st.booleans()),
         st.tuples(st.just("restore"), st.integers(0, 3)),
     ),
     max_size=60,
@@ -251,6 +270,8 @@ def test_progress_never_claims_a_row_that_is_not_there(history: list[tuple[objec
                 index.back_up()
             elif name == "look":
                 index.look()
+            elif name == "confirm":
+                index.confirm(anew=bool(arguments[0]))
             else:
                 index.restore(int(str(arguments[0])))
             index.check()
@@ -269,6 +290,20 @@ def test_progress_goes_on_from_its_last_link_alone() -> None:
     assert go_on(pinned, links[110:]) is None
     assert go_on(pinned, [replace(links[109], timestamp=T * 2), *links[110:]]) is None
     assert go_on(pinned, []) is None
+
+
+def test_an_index_that_was_filled_anew_is_told_from_one_that_went_on() -> None:
+    """Its chain may reach as far as before. Breaks: `<` in place of `<=`; count all steps."""
+    links = run_of(0, 120)
+    pinned = chain_end(links)
+    assert pinned is not None
+    assert not started_anew(pinned, links)
+    assert not started_anew(pinned, [links[-1]])
+    again = [replace(one, timestamp=T * 2) for one in links]
+    assert started_anew(pinned, again)
+    assert started_anew(pinned, [*again, *run_of(1200, 99)])
+    assert not started_anew(pinned, [*again, *run_of(1200, 100)])
+    assert started_anew(pinned, [])
 
 
 def test_the_last_link_is_one_that_claims_something() -> None:

@@ -169,6 +169,30 @@ def test_an_emptied_index_is_seen_before_the_commit() -> None:
     assert caught.value.partitions == [PARTITION]
 
 
+@pytest.mark.parametrize("reach", [9, 20])
+def test_an_index_that_was_filled_anew_is_seen_before_the_commit(reach: int) -> None:
+    """R4: its chain reaches as far as before, but the searches came while its rows did not lie there yet. Once seen,
+    the new chain is pinned. Break: leave `started_anew` out.
+    """
+    index, clock = Reads(), Clock()
+    view = view_over(index, clock)
+    index.append_link(link(0, 9, T0))
+    view.open(PARTITION)
+    view.refresh()
+    index.delete_links([link(0, 9, T0)])
+    index.append_link(link(0, reach, T0 + 1))
+    with pytest.raises(IndexFellBack) as caught:
+        view.refresh()
+    assert caught.value.partitions == [PARTITION]
+    view.close(PARTITION)
+    view.open(PARTITION)
+    assert view.pin(PARTITION) == Pin(reach, T0 + 1)
+    view.refresh()
+    before = len(index.read)
+    view.refresh()
+    assert len(index.read) == before + 1, "the links since the new pin are read alone"
+
+
 class Reads(MemoryIndex):
     """Notes what is read of the links."""
 

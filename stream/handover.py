@@ -1,0 +1,53 @@
+"""A call that another thread makes, and whose end is told once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+
+class Handover:
+    """One call: `run` makes it, in another thread; `wait` tells how it ended, in the thread that handed it over.
+
+    A `Future` keeps its error, and the error's traceback the frames of whoever asked for it, the future among them:
+    a circle that is freed late, and with it whatever those frames hold. A producer that has failed must be freed at
+    once: it would go on by itself when the broker is back, and fence the one that follows.
+    """
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def run(self) -> None:
+        try:
+            self._call()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            # Without tracebacks: they hold this frame, and this frame the call and all that it holds.
+            _forget_frames(error)
+            self._ended.put(error)
+        else:
+            self._ended.put(None)
+
+    def wait(self, limit_s: float) -> None:
+        """Wait for the end. Call it once.
+
+        Raises:
+            TimeoutError: the call goes on.
+            Whatever the call raised.
+        """
+        try:
+            error = self._ended.get(timeout=limit_s)
+        except Empty:
+            raise TimeoutError from None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            # An error that a frame of its own traceback holds is such a circle, too.
+            del error
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
