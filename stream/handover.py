@@ -47,7 +47,13 @@ class Handover:
             del error
 
 
-def _forget_frames(error: BaseException | None) -> None:
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+def _forget_frames(error: BaseException) -> None:
+    """Also those of its causes and contexts, which may go in a circle (pymilvus's do)."""
+    known: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        found = left.pop()
+        if found is not None and id(found) not in known:
+            known.add(id(found))
+            found.__traceback__ = None
+            left += [found.__cause__, found.__context__]

@@ -140,7 +140,8 @@ class Bench:
 
     def __init__(self, *, broker_away: bool = False, **settings: Any) -> None:
         self.did: list[str] = []
-        self.group: Any = Group(self.did)
+        self.group = Group(self.did)
+        group: Any = self.group
         self.index = Asked(self.did)
         self.index.append_link(link(0, 9))
         self.producers: list[weakref.ref[Producers]] = []
@@ -149,7 +150,7 @@ class Bench:
         view = IndexView(self.index, LEDGER, 1, 0.0)
         ledger: Any = Ledger()
         self.ownership = Ownership(own.decide, view, ledger, rule_of)
-        self.ownership.use(self.group)
+        self.ownership.use(group)
         lookup = Lookup(self.index, ledger, self.ownership.judge_of, 1.0)
         intake = Intake(Group.topic_id, 1, MODEL_ID, None)
 
@@ -157,10 +158,10 @@ class Bench:
             producer = Producers(9)
             producer.did, producer.away = self.did, broker_away
             self.producers.append(weakref.ref(producer))
-            return Committer(own.topics, own.delivery, cast("Any", producer), self.group)
+            return Committer(own.topics, own.delivery, cast("Any", producer), group)
 
         self.stage = DecideStage(
-            own, self.group, make_committer, view, lookup, self.ownership, intake, self.metrics, Health(60)
+            own, group, make_committer, view, lookup, self.ownership, intake, self.metrics, Health(60)
         )
         self.ownership.assigned([0])
         self.group.records, kept = [], self.group.records

@@ -1,0 +1,78 @@
+"""A call in another thread: how it ended is told once, in time, and holds nothing."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from threading import Event, Thread
+
+import pytest
+
+from stream.handover import Handover
+
+
+class Held:
+    """Whatever a call holds."""
+
+
+def test_an_end_is_waited_for_no_longer_than_said() -> None:
+    """Break: wait without the limit."""
+    go_on = Event()
+    handover = Handover(go_on.wait)
+    thread = Thread(target=handover.run, daemon=True)
+    thread.start()
+    with pytest.raises(TimeoutError):
+        handover.wait(0.05)
+    go_on.set()
+    thread.join(10)
+    handover.wait(10)
+
+
+def test_an_error_is_told_with_its_cause_and_without_its_frames() -> None:
+    """Its causes' frames hold as much. Breaks: forget those of the error alone; of its cause, and not of its context."""
+    held: list[weakref.ref[Held]] = []
+
+    def one(name: str) -> None:
+        mine = Held()
+        held.append(weakref.ref(mine))
+        try:
+            raise KeyError(name)
+        except KeyError as error:
+            raise ValueError(name) from error
+
+    def call() -> None:
+        try:
+            one("first")
+        except ValueError:
+            one("second")
+
+    handover = Handover(call)
+    gc.collect()
+    gc.disable()
+    try:
+        thread = Thread(target=handover.run)
+        thread.start()
+        thread.join(10)
+        del thread
+        with pytest.raises(ValueError, match="second") as raised:
+            handover.wait(1)
+        assert isinstance(raised.value.__cause__, KeyError)
+        assert [ref() for ref in held] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_causes_may_go_in_a_circle() -> None:
+    """As pymilvus's do when a collection was dropped: the stage stood still for ever. Break: no set of known ones."""
+
+    def call() -> None:
+        first, second = ValueError("first"), KeyError("second")
+        first.__cause__, second.__context__ = second, first
+        raise first
+
+    handover = Handover(call)
+    thread = Thread(target=handover.run, daemon=True)
+    thread.start()
+    thread.join(10)
+    with pytest.raises(ValueError, match="first"):
+        handover.wait(1)
