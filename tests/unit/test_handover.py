@@ -29,14 +29,14 @@ def test_an_end_is_waited_for_no_longer_than_said() -> None:
 
 
 def test_an_error_is_told_with_its_cause_and_without_its_frames() -> None:
-    """Its causes' frames hold as much. Breaks: forget those of the error alone; of its cause, and not of its context."""
+    """Its causes' frames hold as much. Breaks: forget its own alone; those of its causes, and not of its contexts."""
     held: list[weakref.ref[Held]] = []
 
     def one(name: str) -> None:
         mine = Held()
         held.append(weakref.ref(mine))
         try:
-            raise KeyError(name)
+            {"other": 1}[name]
         except KeyError as error:
             raise ValueError(name) from error
 
