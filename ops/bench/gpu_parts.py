@@ -127,10 +127,12 @@ def flips(photos: Sequence[bytes]) -> dict[str, Any]:
             found[name] = {"not_run": str(error)}
             continue
         others = _all(made, rows), _all(made, queries)
-        cosines = [
-            (one * other).sum(axis=1).min() for one, other in zip((row_vectors, query_vectors), others, strict=True)
-        ]
-        found[name] = {"lowest_cosine": float(min(cosines)), **_compared(best, _best(*others))}
+        both = list(zip((row_vectors, query_vectors), others, strict=True))
+        found[name] = {
+            "lowest_cosine": float(min((one * other).sum(axis=1).min() for one, other in both)),
+            "largest_difference": float(max(np.abs(one - other).max() for one, other in both)),
+            **_compared(best, _best(*others)),
+        }
     return found
 
 
