@@ -67,6 +67,9 @@ class DecideStage:
         self._intake = intake
         self._metrics = metrics
         self._health = health
+        # An answer is waited for while a transaction is open: not so long that it could not be aborted any more.
+        exactly_once = settings.delivery == "exactly_once"
+        self._answer_s = settings.kafka.transaction_timeout_s / 2 if exactly_once else None
         self._backoff = Backoff(settings.index.retry_wait_max_s)
         self._fill_wait_s = settings.decide.batch_wait_s
         self._refresh_at_s = 0.0
@@ -126,8 +129,8 @@ class DecideStage:
         self._ownership.pay()
         if self._index_was_away:
             # A collection that was released or dropped is loaded or made again; its progress tells what it lost.
-            self._index_was_away = False
             self._view.prepare()
+            self._index_was_away = False
         now = time.monotonic()
         if now >= self._follow_at_s:
             self._view.follow()
@@ -162,10 +165,8 @@ class DecideStage:
         with self._metrics.timed(STAGE, "search"):
             knowledge = self._lookup.read(works, pins)
         offsets = {p: own[-1].offset + 1 for p, own in by_partition.items()}
-        # It is asked after the searches whether the index is still what it was. What it says is waited for while a
-        # transaction is open: not so long that the transaction could not be aborted any more.
-        limit_s = self._settings.kafka.transaction_timeout_s / 2
-        with self._lookup.meanwhile(self._refresh, limit_s) as confirm:
+        # It is asked after the searches whether the index is still what it was.
+        with self._lookup.meanwhile(self._refresh, self._answer_s) as confirm:
             with self._metrics.timed(STAGE, "judge"):
                 judges = {p: self._ownership.judge_of(p) for p in by_partition}
                 outcomes = [o for p, own in by_partition.items() for o in judges[p].judge(own, knowledge)]
@@ -254,10 +255,11 @@ class DecideStage:
         if isinstance(error, IndexFellBack):
             self._ownership.reopen(error.partitions)
         elif isinstance(error, TransientError):
-            self._index_was_away = isinstance(error, IndexUnavailable)
-            kind = self._metrics.index_errors if self._index_was_away else self._metrics.broker_errors
+            index_away = isinstance(error, IndexUnavailable)
+            self._index_was_away |= index_away
+            kind = self._metrics.index_errors if index_away else self._metrics.broker_errors
             kind.labels(STAGE).inc()
-            self._health.unready(f"{STAGE} {'index' if self._index_was_away else 'broker'}", str(error))
+            self._health.unready(f"{STAGE} {'index' if index_away else 'broker'}", str(error))
             self._ownership.pause(Pause.INDEX_AWAY)
             self._backoff.failed()
         elif not isinstance(error, BatchAborted):

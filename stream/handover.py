@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+
+from stream.errors import DejaviewError
+
+
+class NotEnded(Exception):
+    """The call goes on."""
 
 
 class Handover:
@@ -22,23 +29,26 @@ class Handover:
         try:
             self._call()
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            if not isinstance(error, DejaviewError):
+                # A bug: where it was is all that there is to know.
+                error.add_note("".join(traceback.format_tb(error.__traceback__)))
             # Without tracebacks: they hold this frame, and this frame the call and all that it holds.
             _forget_frames(error)
             self._ended.put(error)
         else:
             self._ended.put(None)
 
-    def wait(self, limit_s: float) -> None:
-        """Wait for the end. Call it once.
+    def wait(self, limit_s: float | None = None) -> None:
+        """Wait for the end; again only after NotEnded.
 
         Raises:
-            TimeoutError: the call goes on.
+            NotEnded: not in this time.
             Whatever the call raised.
         """
         try:
             error = self._ended.get(timeout=limit_s)
         except Empty:
-            raise TimeoutError from None
+            raise NotEnded from None
         try:
             if error is not None:
                 raise error

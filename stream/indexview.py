@@ -13,7 +13,7 @@ from stream.progress import Progress, chain_end, go_on, sort_links, started_anew
 
 
 class IndexFellBack(DejaviewError):
-    """The index shows less than a batch relied on: throw the batch away, rebuild these windows."""
+    """The index shows less than a batch relied on, or was filled anew: throw it away, rebuild these windows."""
 
     def __init__(self, partitions: list[int]) -> None:
         super().__init__(f"the index fell back in ledger partitions {partitions}")
@@ -148,7 +148,7 @@ class IndexView:
         return seen[-1][1].offset if seen else 0
 
     def _note(self, links: Iterable[Link]) -> list[int]:
-        """Take whole chains in; returns the partitions that show less than their pin, or another beginning."""
+        """Take whole chains in; returns the partitions that show less than their pin, or another chain."""
         fallen: list[int] = []
         for partition, own in self._by_partition(links).items():
             seen = self._seen[partition]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from schemas.events import LedgerEntry
 from stream.decision import Item
 from stream.errors import IndexUnavailable
-from stream.handover import Handover
+from stream.handover import Handover, NotEnded
 from stream.indexview import Pin
 from stream.judge import Judge, Knowledge, Work, stacked
 from stream.kafka import LogReader
@@ -35,18 +36,20 @@ class Lookup:
         self._repeats.close()
 
     @contextmanager
-    def meanwhile(self, ask: Callable[[], object], limit_s: float) -> Iterator[Callable[[], None]]:
+    def meanwhile(self, ask: Callable[[], object], limit_s: float | None) -> Iterator[Callable[[], None]]:
         """Ask the index in another thread. It has come back when the block is left, whatever ended it.
 
         Yields:
-            What waits for the answer, `limit_s` seconds at most. It raises what asking raised, or IndexUnavailable.
+            What waits for the answer until `limit_s` seconds after now. It raises what asking raised, or
+            IndexUnavailable.
         """
         handover = Handover(ask)
+        until_s = time.monotonic() + limit_s if limit_s is not None else None
 
         def answer() -> None:
             try:
-                handover.wait(limit_s)
-            except TimeoutError:
+                handover.wait(max(0.0, until_s - time.monotonic()) if until_s is not None else None)
+            except NotEnded:
                 raise IndexUnavailable(f"the index did not say in {limit_s:g} s how far it is") from None
 
         asked = self._searches.submit(handover.run)

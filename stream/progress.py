@@ -130,11 +130,13 @@ def started_anew(progress: Progress, links: Iterable[Link]) -> bool:
     """Whether the index was emptied or put back since `progress`, told by all of the partition's links now.
 
     It may have been filled again, and reach further than before: but what `progress.timestamp` guaranteed is gone.
-    INDEX itself deletes the last link of a chain only when more than `CHAIN_LINKS_KEPT` newer steps follow.
+    INDEX itself deletes the last link of a chain only when more than `CHAIN_LINKS_KEPT` newer steps follow. That very
+    link written again, where the server shows one of both, is taken for it: once, since the new one is relied on then.
     """
-    own = set(links)
-    later = [link for link in own if link.start >= progress.last.start]
-    return progress.last not in own and _steps(later) <= CHAIN_LINKS_KEPT
+    own = list(links)
+    if progress.last in own:
+        return False
+    return _steps([link for link in own if link.start >= progress.last.start]) <= CHAIN_LINKS_KEPT
 
 
 def needless(links: Iterable[Link]) -> list[Link]:
@@ -147,7 +149,10 @@ def needless(links: Iterable[Link]) -> list[Link]:
     if chain is None:
         return []
     older = [link for other in chains if other[0].start < chain[0].start for link in other]
-    return older + chain[: _first_kept(chain)]
+    first_kept = _first_kept(chain)
+    # They are deleted by their ids, which a step that was linked twice has twice.
+    kept = {link.link_id for link in chain[first_kept:]}
+    return older + [link for link in chain[:first_kept] if link.link_id not in kept]
 
 
 def strays(links: Iterable[Link]) -> list[Link]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from stream.errors import ProducerBroken
-from stream.handover import Handover
+from stream.handover import Handover, NotEnded
 
 
 def within(limit_s: float, doing: str, call: Callable[[], object]) -> None:
@@ -25,5 +25,5 @@ def within(limit_s: float, doing: str, call: Callable[[], object]) -> None:
     threading.Thread(target=handover.run, name="kafka-transaction", daemon=True).start()
     try:
         handover.wait(limit_s)
-    except TimeoutError:
+    except NotEnded:
         raise ProducerBroken(f"{doing}: librdkafka did not come back in {limit_s:g} s") from None

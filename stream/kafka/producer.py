@@ -24,7 +24,7 @@ class LogProducer:
 
     def __init__(self, settings: Settings, transactional_id: str | None = None) -> None:
         self._timeout_s = settings.kafka.request_timeout_s
-        # After that the broker has given the transaction up: waiting longer is for nothing.
+        # After that the broker gives up a transaction whose end it was not told: waiting longer is for nothing.
         self._transaction_s = settings.kafka.transaction_timeout_s
         own: dict[str, Any] = {
             "enable.idempotence": True,

@@ -8,7 +8,8 @@ from threading import Event, Thread
 
 import pytest
 
-from stream.handover import Handover
+from stream.errors import IndexUnavailable
+from stream.handover import Handover, NotEnded
 
 
 class Held:
@@ -21,7 +22,7 @@ def test_an_end_is_waited_for_no_longer_than_said() -> None:
     handover = Handover(go_on.wait)
     thread = Thread(target=handover.run, daemon=True)
     thread.start()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(NotEnded):
         handover.wait(0.05)
     go_on.set()
     thread.join(10)
@@ -75,4 +76,35 @@ def test_causes_may_go_in_a_circle() -> None:
     thread.start()
     thread.join(10)
     with pytest.raises(ValueError, match="first"):
+        handover.wait(1)
+
+
+def test_where_a_bug_was_is_told() -> None:
+    """Its frames are forgotten; an error of dejaview's own says all itself. Breaks: no note; a note to every error."""
+
+    def call_of(error: Exception) -> Handover:
+        def failing() -> None:
+            raise error
+
+        handover = Handover(failing)
+        handover.run()
+        return handover
+
+    with pytest.raises(KeyError) as bug:
+        call_of(KeyError("x")).wait()
+    assert "in failing" in bug.value.__notes__[0]
+    with pytest.raises(IndexUnavailable) as told:
+        call_of(IndexUnavailable("away")).wait()
+    assert not hasattr(told.value, "__notes__")
+
+
+def test_a_call_that_timed_out_has_ended() -> None:
+    """Break: tell both by TimeoutError."""
+
+    def call() -> None:
+        raise TimeoutError
+
+    handover = Handover(call)
+    handover.run()
+    with pytest.raises(TimeoutError):
         handover.wait(1)

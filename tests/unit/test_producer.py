@@ -165,7 +165,7 @@ def test_a_call_that_does_not_come_back_is_left_behind(monkeypatch: pytest.Monke
     producer = LogProducer(settings, "some id")
     producer.begin()
     try:
-        with pytest.raises(ProducerBroken, match="did not come back"):
+        with pytest.raises(ProducerBroken, match=r"did not come back in 0\.3 s"):
             producer.guarded(partial(end, producer))
         old = weakref.ref(producer._producer)
         del producer

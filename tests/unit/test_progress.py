@@ -3,7 +3,8 @@ emptyings and restores came before, and deleting needless links never moves it.
 
 Breaks that these tests catch, each tried: `_whole_chain` counting every chain as whole; `_chains` joining
 across a gap (`link.start > reach + 1`); `needless` keeping one link fewer; INDEX (below) not deleting strays;
-`go_on` looking for a link of the same offsets in place of the very link; `started_anew` asking for it so.
+`go_on` looking for a link of the same offsets in place of the very link; `started_anew` asking for it so;
+`needless` naming a link whose id one of those it keeps has, too.
 """
 
 from __future__ import annotations
@@ -94,6 +95,15 @@ def test_needless_are_those_that_more_than_100_steps_follow() -> None:
     assert needless(run_of(1000, 100)) == []
 
 
+def test_a_step_that_was_linked_twice_is_deleted_whole_or_not_at_all() -> None:
+    """Both of its links have one id. One named as needless took the other along, and the chain was one step short."""
+    links = run_of(0, 150)
+    links.append(replace(links[49], timestamp=T))
+    ids = {one.link_id for one in needless(links)}
+    assert ids == {one.link_id for one in links[:49]}
+    assert offset([one for one in links if one.link_id not in ids]) == 1500
+
+
 def test_a_long_link_below_the_others_is_kept_while_it_bridges_them() -> None:
     bridge = link(0, 500)
     links = [bridge, *run_of(10, 20, size=5), *run_of(500, 95)]
@@ -132,7 +142,10 @@ def test_deleting_any_needless_links_says_the_same(links: list[Link], kept: int,
         removable = needless(links)
         gone = set(data.draw(st.lists(st.sampled_from(removable)))) if removable else set()
         for removed in (gone, set(removable)):
-            after = chain_end([one for one in links if one not in removed])
+            ids = {one.link_id for one in removed}
+            left = [one for one in links if one.link_id not in ids]
+            after = chain_end(left)
+            assert before is None or not started_anew(before, left)
             assert (after and (after.offset, after.timestamp)) == (before and (before.offset, before.timestamp))
 
 
