@@ -234,8 +234,8 @@ def test_the_index_has_its_time_from_the_question_on(monkeypatch: pytest.MonkeyP
     now = [100.0]
     monkeypatch.setattr("stream.lookup.time", SimpleNamespace(monotonic=lambda: now[0]))
     bench, asked = Bench(), Event()
-    with bench.lookup.meanwhile(partial(asked.wait, 60), 30) as answer:
-        now[0] += 31
+    with bench.lookup.meanwhile(partial(asked.wait, 20), 1_000) as answer:
+        now[0] += 1_001
         with pytest.raises(IndexUnavailable):
             answer()
         asked.set()
