@@ -30,7 +30,7 @@ class Handover:
             self._call()
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
             if not isinstance(error, DejaviewError):
-                # A bug: where it was is all that there is to know.
+                # As text it holds nothing. An error of dejaview's own says all by itself.
                 error.add_note("".join(traceback.format_tb(error.__traceback__)))
             # Without tracebacks: they hold this frame, and this frame the call and all that it holds.
             _forget_frames(error)
