@@ -73,6 +73,8 @@ class EncodeStage:
         self._unpublished: list[Prepared] = []
         self._backoff = Backoff(settings.kafka.request_timeout_s)
         self._consumer: GroupConsumer | None = None
+        self._stop = Event()
+        self._leave_at_s: float | None = None
 
     # -- called by the group consumer
 
@@ -94,12 +96,13 @@ class EncodeStage:
     # -- the loop
 
     def run(self, consumer: GroupConsumer, stop: Event) -> None:
-        """Turn until told to stop, then finish what is decoded.
+        """Turn until told to stop, then finish what is decoded. Half of the drain time after that it leaves the rest.
 
         Raises:
             StageStopped: going on would break a promise.
         """
         self._consumer = consumer
+        self._stop = stop
         try:
             while not stop.is_set():
                 self.turn(consumer)
@@ -170,7 +173,7 @@ class EncodeStage:
             records = self._records(batch)
             with self._metrics.timed(STAGE, "publish"):
                 self._producer.produce(records)
-                self._producer.flush()
+                self._producer.flush(give_up=self._out_of_time)
             self._metrics.batch.labels(STAGE).observe(len(batch))
         for item in batch:
             self._finish(item)
@@ -232,7 +235,7 @@ class EncodeStage:
         return self._in_flight.get((item.record.partition, item.record.offset)) is item
 
     def _commit(self, partitions: Sequence[int]) -> None:
-        if self._consumer is None:
+        if self._consumer is None or self._out_of_time():
             return
         due = {p: self._offsets[p].to_commit() for p in partitions if p in self._offsets}
         offsets = {p: offset for p, offset in due.items() if offset is not None}
@@ -250,12 +253,17 @@ class EncodeStage:
             item.cancelled = True
             self._in_flight_bytes -= item.charged_bytes
 
+    def _out_of_time(self) -> bool:
+        """Whether half of the drain time is over: a commit may wait for as long as the other half."""
+        if self._leave_at_s is None and self._stop.is_set():
+            self._leave_at_s = time.monotonic() + self._settings.drain_s / 2
+        return self._leave_at_s is not None and time.monotonic() >= self._leave_at_s
+
     def _drain(self, consumer: GroupConsumer) -> None:
-        """Publish what is decoded or comes out within half of the drain time; leave the rest uncommitted."""
+        """Publish what is decoded or comes out in time; leave the rest uncommitted."""
         consumer.pause(list(self._offsets))
-        deadline = time.monotonic() + self._settings.drain_s / 2
         try:
-            while self._in_flight and time.monotonic() < deadline:
+            while self._in_flight and not self._out_of_time():
                 self._health.beat(STAGE)
                 self._collect(BUSY_WAIT_S)
                 self._give_out(drain=True)
@@ -263,7 +271,9 @@ class EncodeStage:
         except StageStopped:
             raise
         except DejaviewError as error:
-            log.warning("left undone at shutdown, the next owner does it again: %s", error)
+            log.warning("at shutdown: %s", error)
+        if self._in_flight:
+            log.warning("%d uploads are left undone at shutdown, the next owner does them again", len(self._in_flight))
 
     def _report(self) -> None:
         metrics = self._metrics

@@ -137,6 +137,8 @@ def configuration(settings: Settings, extra: Mapping[str, str], own: Mapping[str
         # librdkafka logs every failed connection at 3; what matters comes as an error.
         "log_level": 2,
         "error_cb": Heard(),
+        # librdkafka's own is 10 s: a broker that is back would be found that late. Java's clients have 1 s, too.
+        "reconnect.backoff.max.ms": 1000,
         **kafka.options,
         **extra,
         **secrets,

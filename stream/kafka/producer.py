@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -16,6 +17,8 @@ from stream.kafka.records import Outgoing, committable
 
 # Beyond a call's own limit, before it is left behind.
 _GRACE_S = 2.0
+# How often a flush that waits asks whether it should go on.
+_ASKED_EVERY_S = 1.0
 _DROPPED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001
 
 
@@ -39,6 +42,9 @@ class LogProducer:
             own["delivery.timeout.ms"] = own["transaction.timeout.ms"]
             # A topic that is gone is to be told as such, before the transaction's time is over.
             own["topic.metadata.propagation.max.ms"] = own["transaction.timeout.ms"] // 2
+            # A rebootstrap throws away the brokers that are known, the group's coordinator among them, and sending
+            # offsets waits for that one for ever (librdkafka's issue 5511). A producer that failed is made anew.
+            own["metadata.recovery.strategy"] = "none"
         with option_errors():
             self._producer = Producer(configuration(settings, settings.kafka.producer_options, own))
         self._failed: tuple[KafkaError, str] | None = None
@@ -81,21 +87,28 @@ class LogProducer:
         with translated("producing"):
             self._producer.poll(0)
 
-    def flush(self) -> None:
+    def flush(self, give_up: Callable[[], bool] = lambda: False) -> None:
         """Wait until all that was produced is on the broker.
+
+        Args:
+            give_up: asked every second or so; when it says so, it is not waited any longer.
 
         Raises:
             BrokerUnavailable: something is not; a later flush may or may not deliver it.
             NotPermitted, TopicMissing: the broker refused a record.
         """
+        begun = time.monotonic()
         # A fatal error is raised by whatever polls next.
         with translated("producing"):
-            left = self._producer.flush(self._timeout_s)
+            while left := self._producer.flush(min(_ASKED_EVERY_S, self._timeout_s)):
+                waited_s = time.monotonic() - begun
+                if waited_s >= self._timeout_s or give_up():
+                    break
         failed, self._failed = self._failed, None
         if failed is not None:
             raise self._explained(*failed)
         if left:
-            raise BrokerUnavailable(f"{left} records were not acknowledged in {self._timeout_s:g} s")
+            raise BrokerUnavailable(f"{left} records were not acknowledged in {waited_s:.3g} s")
 
     def guarded(self, calls: Callable[[], object]) -> None:
         """`send_offsets` and `commit`, which overrun their limits when the broker was away, within a limit of ours.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,8 @@ from stream.errors import BatchAborted, BrokerUnavailable, ProducerBroken
 from stream.kafka import LogProducer, Outgoing
 
 Report = Callable[[KafkaError | None, Any], None]
+# For calls that run into their limits.
+SHORT: Any = {"request_timeout_s": 0.4, "transaction_timeout_s": 0.4}
 
 
 class Delivered:
@@ -47,8 +50,10 @@ class FakeProducer:
     def produce(self, _topic: str, *, on_delivery: Report, **_named: Any) -> None:
         self.waiting.append(on_delivery)
 
-    def flush(self, _timeout_s: float) -> int:
-        if not self.away:
+    def flush(self, timeout_s: float) -> int:
+        if self.away:
+            time.sleep(timeout_s)
+        else:
             self.due += [(report, None) for report in self.waiting]
             self.waiting = []
         served, self.due = self.due, []
@@ -67,7 +72,7 @@ def test_what_an_abort_purged_does_not_fail_the_next_batch(monkeypatch: pytest.M
     Break: `abort` without serving the reports: the next flush raises "Purged in queue".
     """
     monkeypatch.setattr("stream.kafka.producer.Producer", FakeProducer)
-    producer = LogProducer(Settings(), "transactional")
+    producer = LogProducer(Settings(kafka=SHORT), "transactional")
     fake: Any = producer._producer
     fake.away = True
     producer.begin()
@@ -81,6 +86,28 @@ def test_what_an_abort_purged_does_not_fail_the_next_batch(monkeypatch: pytest.M
     producer.produce([record])
     producer.flush()
     assert record.offset == 7
+
+
+def test_a_flush_is_given_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is told to stop does not wait for a broker that is away. Break: never ask."""
+    monkeypatch.setattr("stream.kafka.producer.Producer", FakeProducer)
+    monkeypatch.setattr("stream.kafka.producer._ASKED_EVERY_S", 0.01)
+    producer = LogProducer(Settings())
+    fake: Any = producer._producer
+    fake.away = True
+    producer.produce([Outgoing("fingerprints", b"1")])
+    asked: list[None] = []
+
+    def stopped() -> bool:
+        asked.append(None)
+        return len(asked) == 3
+
+    with pytest.raises(BrokerUnavailable, match="1 records were not acknowledged"):
+        producer.flush(give_up=stopped)
+    assert len(asked) == 3
+    fake.away = False
+    producer.flush(give_up=stopped)
+    assert len(asked) == 3
 
 
 def test_a_fatal_error_in_the_middle_of_a_callback(monkeypatch: pytest.MonkeyPatch) -> None:

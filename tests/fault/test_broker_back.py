@@ -1,0 +1,67 @@
+"""A broker that was away and is back is found at once by who writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer
+
+from stream.config import Settings
+from stream.errors import BatchAborted, BrokerUnavailable
+from stream.kafka import LogProducer, Outgoing
+from stream.kafka.client import configuration
+from tests.fault.cluster import Cluster
+from tests.support.deployment import until
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
+
+TIMES = 3
+BACK_WITHIN_S = 60.0
+
+
+def group_metadata(settings: Settings) -> Any:
+    """Of a group without members: any member's offsets are taken."""
+    return Consumer(configuration(settings, {}, {"group.id": "none"})).consumer_group_metadata()
+
+
+def transaction(producer: LogProducer, settings: Settings, metadata: Any) -> Callable[[], bool]:
+    topic = settings.topics.fingerprints
+
+    def succeeds() -> bool:
+        """A broker that has just started asks for patience: an error that says so is aborted and tried again."""
+        producer.begin()
+        try:
+            producer.produce([Outgoing(settings.topics.ledger, b"entry", partition=0)])
+            producer.flush()
+
+            def end() -> None:
+                producer.send_offsets(topic, {0: 1}, metadata, None)
+                producer.commit()
+
+            producer.guarded(end)
+        except (BatchAborted, BrokerUnavailable):
+            producer.abort()
+            return False
+        return True
+
+    return succeeds
+
+
+def test_offsets_are_sent_to_a_broker_that_was_restarted(cluster: Cluster, tmp_path: Path) -> None:
+    """DECIDE's transactions go through again with the producer that it has: it is not left behind after 12 s.
+
+    Break, tried: leave `metadata.recovery.strategy` at librdkafka's `rebootstrap`.
+    """
+    settings = cluster.deployment(tmp_path, 1).settings
+    metadata = group_metadata(settings)
+    producer = LogProducer(settings, "restarted")
+    succeeds = transaction(producer, settings, metadata)
+    until(succeeds, BACK_WITHIN_S)
+    for _ in range(TIMES):
+        cluster.kafka.stop()
+        cluster.kafka.start()
+        # ProducerBroken, when librdkafka does not come back, ends the test.
+        until(succeeds, BACK_WITHIN_S)

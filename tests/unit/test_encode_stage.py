@@ -1,0 +1,158 @@
+"""ENCODE's end: what is decoded is published and committed; a broker that is away is not waited for too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from threading import Event, Timer
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from stream.config import Settings
+from stream.encode import EncodeStage
+from stream.errors import BrokerUnavailable
+from stream.health import Health
+from stream.kafka import Outgoing, Record
+from stream.metrics import Metrics
+from stream.prepare import Preparer
+
+DRAIN_S = 1.0
+
+
+class Group:
+    """Stands for the group consumer: one partition with three events that cannot be read, which fail at once."""
+
+    def __init__(self) -> None:
+        self.stage: EncodeStage | None = None
+        self.records = [Record("uploads", 0, n, 0, [], b"?") for n in range(3)]
+        self.seen = Event()
+        self.committed: list[Mapping[int, int]] = []
+        self.commits: Callable[[], object] = lambda: None
+
+    def poll(self, *_: object) -> list[Record]:
+        assert self.stage is not None
+        if not self.seen.is_set():
+            self.stage.assigned([0])
+            self.stage._open(cast("Any", self))
+            self.seen.set()
+            return self.records
+        time.sleep(0.005)
+        return []
+
+    def start_offset(self, *_: object) -> int:
+        return 0
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        if offsets:
+            self.commits()
+            self.committed.append(dict(offsets))
+
+    def close(self) -> None:
+        assert self.stage is not None
+        self.stage.revoked([0])
+
+    def lag(self, *_: object) -> int:
+        return 0
+
+    revived = 0
+
+    def nothing(self, *_: object) -> None: ...
+
+    seek = pause = resume = nothing
+
+
+class Producer:
+    """Stands for the producer: a broker that is `away` acknowledges nothing."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.sent: list[Outgoing] = []
+
+    def produce(self, records: Iterable[Outgoing]) -> None:
+        self.sent += records
+
+    def flush(self, give_up: Callable[[], bool]) -> None:
+        begun = time.monotonic()
+        while self.away:
+            if give_up() or time.monotonic() > begun + 5 * DRAIN_S:
+                raise BrokerUnavailable("not acknowledged")
+            time.sleep(0.01)
+
+
+class Bench:
+    """A stage over a group and a producer in memory."""
+
+    def __init__(self) -> None:
+        # A batch each: the first is waited for when it is told to stop, the others are the drain's.
+        settings = Settings(drain_s=DRAIN_S, encode={"batch_items_max": 1})
+        self.group, self.producer = Group(), Producer()
+        self.stop = Event()
+        self.stopped_s = 0.0
+        preparer = Preparer(settings.intake, "uploads-1", None)
+        unused = cast("Any", None)
+        self.stage = EncodeStage(
+            settings,
+            lambda: cast("Any", self.producer),
+            preparer,
+            unused,
+            unused,
+            4,
+            Metrics(CollectorRegistry()),
+            Health(60.0),
+        )
+        self.group.stage = self.stage
+
+    def run(self) -> float:
+        """Run it, told to stop a moment after it has something in hand; how long its end took, in seconds."""
+
+        def stop() -> None:
+            assert self.group.seen.wait(10)
+            time.sleep(0.1)
+            self.stopped_s = time.monotonic()
+            self.stop.set()
+
+        Timer(0, stop).start()
+        self.stage.run(cast("Any", self.group), self.stop)
+        return time.monotonic() - self.stopped_s
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_what_is_in_hand_is_published_and_committed(bench: Bench) -> None:
+    """Break: return from `run` without `_drain`."""
+    bench.producer.away = True
+    Timer(0.4, lambda: setattr(bench.producer, "away", False)).start()
+    assert bench.run() < DRAIN_S
+    assert len(bench.producer.sent) == 3
+    assert bench.group.committed[-1] == {0: 3}
+
+
+def test_a_broker_that_is_away_is_left_after_half_of_the_drain_time(bench: Bench) -> None:
+    """The next owner does it again: nothing is committed. Break: `_out_of_time` that says no."""
+    bench.producer.away = True
+    assert DRAIN_S / 2 <= bench.run() < DRAIN_S
+    assert bench.group.committed == []
+
+
+def test_one_commit_is_waited_for_not_two(bench: Bench) -> None:
+    """A commit that a coordinator holds back waits for as long as the session: closing does not begin another.
+
+    Break: `_commit` that does not ask for the time.
+    """
+
+    begun_s: list[float] = []
+
+    def held_back() -> None:
+        begun_s.append(time.monotonic())
+        time.sleep(DRAIN_S * 0.6)
+        raise BrokerUnavailable("waiting for the coordinator")
+
+    bench.group.commits = held_back
+    bench.run()
+    assert sum(begun > bench.stopped_s for begun in begun_s) <= 1
+    assert bench.group.committed == []
