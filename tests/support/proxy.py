@@ -15,6 +15,8 @@ _POLL_S = 0.1
 _CONNECT_S = 5.0
 # SO_LINGER with a time of 0: close() sends a reset.
 _RESET = struct.pack("ii", 1, 0)
+# How long one `send` may wait, in seconds and microseconds: a reset does not wake it.
+_SEND_WAIT = struct.pack("ll", 1, 0)
 
 
 class Mode(StrEnum):
@@ -35,16 +37,24 @@ class _Pair:
     server: socket.socket
     half_closed: bool = False
     reset: bool = False
+    closed: bool = False
 
     def close(self, *, reset: bool = False) -> None:
+        """Wake both pumps. Their thread closes the sockets once both have ended: a number that is closed while a pump
+        is about to read from it may be a new connection's by then, and its first request would be lost.
+        """
         # Whoever closes it next (a thread that read the end) must not end it in an orderly way.
         self.reset = self.reset or reset
+        self.closed = True
         for end in (self.client, self.server):
             with contextlib.suppress(OSError):
                 if self.reset:
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                # Wakes who reads from it; shutting the other direction down, too, would send an orderly end first.
+                # Shutting the other direction down, too, would send an orderly end first.
                 end.shutdown(socket.SHUT_RD if self.reset else socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        for end in (self.client, self.server):
             with contextlib.suppress(OSError):
                 end.close()
 
@@ -141,6 +151,7 @@ class Proxy:
             return
         for end in (client, server):
             end.settimeout(None)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_WAIT)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         pair = _Pair(client, server)
         with self._lock:
@@ -153,6 +164,7 @@ class Proxy:
         back.join()
         with self._lock:
             self._pairs.discard(pair)
+        pair.release()
 
     def _pump(self, pair: _Pair, source: socket.socket, sink: socket.socket) -> None:
         try:
@@ -167,7 +179,7 @@ class Proxy:
                     continue
                 if pair.half_closed and sink is pair.client:
                     continue
-                sink.sendall(chunk)
+                _pass_on(pair, sink, chunk)
         except OSError:
             pair.close()
             return
@@ -175,3 +187,11 @@ class Proxy:
             # The other direction goes on until the client ends it.
             return
         pair.close()
+
+
+def _pass_on(pair: _Pair, sink: socket.socket, chunk: bytes) -> None:
+    """All of it, however long its reader takes; not a pair that was closed meanwhile."""
+    rest = memoryview(chunk)
+    while rest and not pair.closed:
+        with contextlib.suppress(BlockingIOError):
+            rest = rest[sink.send(rest) :]
