@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
-from threading import Event
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from stream.kafka import GroupConsumer, LogProducer, Outgoing
 from stream.metrics import Metrics
 from stream.offsets import ContiguousOffsets
 from stream.prepare import Prepared, Preparer
+from stream.stop import Stop
 from stream.tenants import partition_of
 
 log = logging.getLogger("dejaview.encode")
@@ -73,8 +73,7 @@ class EncodeStage:
         self._unpublished: list[Prepared] = []
         self._backoff = Backoff(settings.kafka.request_timeout_s)
         self._consumer: GroupConsumer | None = None
-        self._stop = Event()
-        self._leave_at_s: float | None = None
+        self._stop = Stop()
 
     # -- called by the group consumer
 
@@ -95,7 +94,7 @@ class EncodeStage:
 
     # -- the loop
 
-    def run(self, consumer: GroupConsumer, stop: Event) -> None:
+    def run(self, consumer: GroupConsumer, stop: Stop) -> None:
         """Turn until told to stop, then finish what is decoded. Half of the drain time after that it leaves the rest.
 
         Raises:
@@ -255,9 +254,7 @@ class EncodeStage:
 
     def _out_of_time(self) -> bool:
         """Whether half of the drain time is over: a commit may wait for as long as the other half."""
-        if self._leave_at_s is None and self._stop.is_set():
-            self._leave_at_s = time.monotonic() + self._settings.drain_s / 2
-        return self._leave_at_s is not None and time.monotonic() >= self._leave_at_s
+        return self._stop.for_s() >= self._settings.drain_s / 2
 
     def _drain(self, consumer: GroupConsumer) -> None:
         """Publish what is decoded or comes out in time; leave the rest uncommitted."""

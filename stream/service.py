@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from threading import Event
 
 from models.model import load_model
 from stream.blas import one_blas_thread
@@ -40,6 +39,7 @@ from stream.neighbours.protocol import Index
 from stream.ownership import Ownership
 from stream.prepare import Preparer
 from stream.runtime import open_encoder
+from stream.stop import Stop
 from stream.survey import survey
 from stream.topics import check_topics
 
@@ -78,7 +78,7 @@ class Service:
         self.metrics = Metrics()
         self.health = Health(settings.health.loop_stall_s)
         self.model = load_model(settings.model.weights)
-        self.stop = Event()
+        self.stop = Stop()
         self.failure: BaseException | None = None
         self._embedded = embedded
         self._admin = Admin(settings, embedded=embedded)
@@ -99,7 +99,7 @@ class Service:
         if Stage.ENCODE not in self.stages:
             self.metrics.info.labels(package_version(), self.model.model_id, "none").set(1)
         self._server = HealthServer(self.settings.health, self.health, self.metrics)
-        builders: dict[Stage, Callable[[], Callable[[Event], None]]] = {
+        builders: dict[Stage, Callable[[], Callable[[Stop], None]]] = {
             Stage.ENCODE: self._encode,
             Stage.DECIDE: self._decide,
             Stage.INDEX: self._index_stage,
@@ -136,7 +136,7 @@ class Service:
             self._indexes.close()
         return not alive
 
-    def _run_stage(self, stage: Stage, build: Callable[[], Callable[[Event], None]]) -> None:
+    def _run_stage(self, stage: Stage, build: Callable[[], Callable[[Stop], None]]) -> None:
         try:
             run = build()
             # What a start made stays: a full collection would go through it for 60 ms, again and again.
@@ -156,7 +156,7 @@ class Service:
 
     # -- stages
 
-    def _encode(self) -> Callable[[Event], None]:
+    def _encode(self) -> Callable[[Stop], None]:
         settings = self.settings
         chosen = open_encoder(settings, self.metrics, self.health)
         self.metrics.info.labels(package_version(), self.model.model_id, chosen.encoder.runtime).set(1)
@@ -174,7 +174,7 @@ class Service:
         consumer = GroupConsumer(settings, Stage.ENCODE, settings.topics.uploads, stage, uploads.topic_id)
         return lambda stop: stage.run(consumer, stop)
 
-    def _decide(self) -> Callable[[Event], None]:
+    def _decide(self) -> Callable[[Stop], None]:
         settings = self.settings
         fingerprints, ledger = self._topics[settings.topics.fingerprints], self._topics[settings.topics.ledger]
         index = self._ready_index(Stage.DECIDE)
@@ -198,7 +198,7 @@ class Service:
         )
         return stage.run
 
-    def _index_stage(self) -> Callable[[Event], None]:
+    def _index_stage(self) -> Callable[[Stop], None]:
         settings = self.settings
         ledger = self._topics[settings.topics.ledger]
         stage = IndexStage(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import cast
@@ -19,6 +19,7 @@ from stream.intake.decode import Decoded
 from stream.kafka import GroupConsumer, LogProducer, Outgoing, Record
 from stream.metrics import Metrics
 from stream.prepare import Prepared, Preparer
+from stream.stop import Stop
 
 PARTITIONS = 12
 
@@ -83,7 +84,7 @@ class MemoryProducer:
     def produce(self, _records: Sequence[Outgoing]) -> None:
         """A broker would be somebody else's figure."""
 
-    def flush(self) -> None:
+    def flush(self, give_up: Callable[[], bool]) -> None:
         """Everything is where it stays."""
 
 
@@ -132,7 +133,7 @@ def stage_rate(
         Health(settings.health.loop_stall_s),
     )
     stage.assigned([0])
-    stop = Event()
+    stop = Stop()
     with ThreadPoolExecutor(1, thread_name_prefix="encode") as threads:
         begun = time.perf_counter()
         loop = threads.submit(stage.run, cast("GroupConsumer", consumer), stop)

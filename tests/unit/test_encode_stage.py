@@ -17,6 +17,7 @@ from stream.health import Health
 from stream.kafka import Outgoing, Record
 from stream.metrics import Metrics
 from stream.prepare import Preparer
+from stream.stop import Stop
 
 DRAIN_S = 1.0
 
@@ -88,7 +89,7 @@ class Bench:
         # A batch each: the first is waited for when it is told to stop, the others are the drain's.
         settings = Settings(drain_s=DRAIN_S, encode={"batch_items_max": 1})
         self.group, self.producer = Group(), Producer()
-        self.stop = Event()
+        self.stop = Stop()
         self.stopped_s = 0.0
         preparer = Preparer(settings.intake, "uploads-1", None)
         unused = cast("Any", None)
