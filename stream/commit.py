@@ -19,9 +19,13 @@ from typing import Any, Literal
 from schemas.cloudevents import dead_letter_headers, verdict_headers
 from schemas.events import LedgerEntry, VerdictKind
 from stream.config import TopicSettings
-from stream.errors import BatchAborted, DejaviewError, LedgerGap, ProducerBroken, StageStopped
+from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, LedgerGap, ProducerBroken, StageStopped
 from stream.judge import Outcome
 from stream.kafka import GroupConsumer, LogProducer, Outgoing
+
+# librdkafka forgets all brokers when an answer of one that is stopping names none (its issue 5301), and an abort of
+# a transaction that reached none succeeds: a new producer asks the bootstrap addresses.
+UNREACHED_MAX = 2
 
 Apply = Callable[[Outcome, int], None]
 
@@ -57,6 +61,7 @@ class Committer:
         self._delivery = delivery
         self._producer = producer
         self._consumer = consumer
+        self._unreached = 0
 
     def commit(self, batch: Batch, apply: Apply, confirm: Callable[[], object]) -> None:
         """Steps 2 to 7.
@@ -110,8 +115,12 @@ class Committer:
                 with suppress(DejaviewError):
                     self._producer.abort()
                 raise
+            self._unreached += isinstance(error, BrokerUnavailable)
+            if self._unreached == UNREACHED_MAX:
+                raise OutcomeUnknown(str(error)) from error
             self._abort()
             raise
+        self._unreached = 0
         return ledger
 
     def _at_least_once(self, batch: Batch, confirm: Callable[[], object]) -> list[tuple[Outcome, Outgoing]]:

@@ -120,9 +120,7 @@ class EncodeStage:
             self._open(consumer)
             if not self._backoff.waiting():
                 self._give_out(drain=False)
-                if time.monotonic() >= self._commit_at_s:
-                    self._commit(list(self._offsets))
-                    self._commit_at_s = time.monotonic() + COMMIT_EVERY_S
+                self._commit_when_due()
                 self._backoff.reset()
                 self._health.ready(f"{STAGE} output")
         except (TransientError, BatchAborted) as error:
@@ -242,6 +240,11 @@ class EncodeStage:
         for partition, offset in offsets.items():
             self._offsets[partition].committed(offset)
 
+    def _commit_when_due(self) -> None:
+        if time.monotonic() >= self._commit_at_s:
+            self._commit(list(self._offsets))
+            self._commit_at_s = time.monotonic() + COMMIT_EVERY_S
+
     def _forget(self, partitions: Sequence[int]) -> None:
         log.info("gave up uploads partitions %s", sorted(partitions))
         for partition in partitions:
@@ -253,7 +256,7 @@ class EncodeStage:
             self._in_flight_bytes -= item.charged_bytes
 
     def _out_of_time(self) -> bool:
-        """Whether half of the drain time is over: a commit may wait for as long as the other half."""
+        """Whether half of the drain time is over: a commit or a flush is begun before that, and may last beyond it."""
         return self._stop.for_s() >= self._settings.drain_s / 2
 
     def _drain(self, consumer: GroupConsumer) -> None:
@@ -264,6 +267,8 @@ class EncodeStage:
                 self._health.beat(STAGE)
                 self._collect(BUSY_WAIT_S)
                 self._give_out(drain=True)
+                # One upload may wait for its store until the time is over; the others are done.
+                self._commit_when_due()
             self._commit(list(self._offsets))
         except StageStopped:
             raise

@@ -7,7 +7,7 @@ from threading import Event
 
 
 class Stop(Event):
-    """Set once. What is left of the drain time counts from then on, whatever a stage was waiting for."""
+    """The first `set` counts: the drain's time begins with it, whatever a stage is waiting for."""
 
     def __init__(self) -> None:
         super().__init__()

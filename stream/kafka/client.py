@@ -131,17 +131,17 @@ def translated(doing: str) -> Iterator[None]:
 def configuration(settings: Settings, extra: Mapping[str, str], own: Mapping[str, Any]) -> dict[str, Any]:
     kafka = settings.kafka
     secrets = {n: read_secret_file(path, f"kafka.option_files {n}") for n, path in kafka.option_files.items()}
+    chosen = {**kafka.options, **extra, **secrets}
+    # librdkafka's own most is 10 s: a broker that is back would be found that late. Java's clients have 1 s, too.
+    reconnecting = {} if "reconnect.backoff.ms" in chosen else {"reconnect.backoff.max.ms": 1000}
     return {
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": "dejaview",
         # librdkafka logs every failed connection at 3; what matters comes as an error.
         "log_level": 2,
         "error_cb": Heard(),
-        # librdkafka's own is 10 s: a broker that is back would be found that late. Java's clients have 1 s, too.
-        "reconnect.backoff.max.ms": 1000,
-        **kafka.options,
-        **extra,
-        **secrets,
+        **reconnecting,
+        **chosen,
         **own,
     }
 

@@ -98,9 +98,10 @@ class LogProducer:
             NotPermitted, TopicMissing: the broker refused a record.
         """
         begun = time.monotonic()
+        waited_s = 0.0
         # A fatal error is raised by whatever polls next.
         with translated("producing"):
-            while left := self._producer.flush(min(_ASKED_EVERY_S, self._timeout_s)):
+            while left := self._producer.flush(max(0.0, min(_ASKED_EVERY_S, self._timeout_s - waited_s))):
                 waited_s = time.monotonic() - begun
                 if waited_s >= self._timeout_s or give_up():
                     break

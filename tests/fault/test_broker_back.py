@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Consumer
 
 from stream.config import Settings
-from stream.errors import BatchAborted, BrokerUnavailable
+from stream.errors import BatchAborted, BrokerUnavailable, ProducerBroken
 from stream.kafka import LogProducer, Outgoing
 from stream.kafka.client import configuration
 from tests.fault.cluster import Cluster
@@ -42,6 +42,8 @@ def transaction(producer: LogProducer, settings: Settings, metadata: Any) -> Cal
                 producer.commit()
 
             producer.guarded(end)
+        except ProducerBroken:
+            raise
         except (BatchAborted, BrokerUnavailable):
             producer.abort()
             return False
@@ -63,5 +65,5 @@ def test_offsets_are_sent_to_a_broker_that_was_restarted(cluster: Cluster, tmp_p
     for _ in range(TIMES):
         cluster.kafka.stop()
         cluster.kafka.start()
-        # ProducerBroken, when librdkafka does not come back, ends the test.
+        # ProducerBroken, which says that librdkafka did not come back, ends the test.
         until(succeeds, BACK_WITHIN_S)

@@ -156,8 +156,11 @@ class Proxy:
         pair = _Pair(client, server)
         with self._lock:
             self._pairs.add(pair)
+        # It was set while this one was being opened.
         if self._mode is Mode.HALF_CLOSE:
             self._half_close(pair)
+        elif self._mode is Mode.RESET:
+            pair.close(reset=True)
         back = threading.Thread(target=self._pump, args=(pair, server, client), daemon=True)
         back.start()
         self._pump(pair, client, server)

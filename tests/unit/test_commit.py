@@ -30,6 +30,7 @@ class Broker:
         self._next = ledger_end
         self.did: list[str] = []
         self.commit_fails: DejaviewError | None = None
+        self.flush_fails: DejaviewError | None = None
 
     def begin(self) -> None:
         self.did.append("begin")
@@ -41,6 +42,8 @@ class Broker:
 
     def flush(self) -> None:
         self.did.append("flush")
+        if self.flush_fails is not None:
+            raise self.flush_fails
 
     def send_offsets(self, _topic: str, _offsets: Mapping[int, int], _metadata: Any, topic_id: str) -> None:
         self.did.append(f"offsets of {topic_id}")
@@ -133,6 +136,27 @@ def test_a_commit_without_an_answer_is_not_aborted() -> None:
     with pytest.raises(BatchAborted) as aborted:
         commit("exactly_once", 7, commit_fails=BatchAborted("fenced"))
     assert aborted.value.__notes__[-2:] == ["commit", "abort"]
+
+
+def test_a_producer_that_reaches_no_broker_is_not_kept() -> None:
+    """Its aborts succeed when no broker has seen the transaction. Break: abort whatever the number of failures."""
+    broker = Broker(7)
+    broker.flush_fails = BrokerUnavailable("not acknowledged")
+    committer = Committer(TOPICS, "exactly_once", broker, broker)  # type: ignore[arg-type]
+
+    def tried() -> None:
+        committer.commit(Batch([], {0: 3}, SimpleNamespace(), {0: 7}), lambda *_: None, lambda: None)
+
+    with pytest.raises(BrokerUnavailable):
+        tried()
+    broker.flush_fails = None
+    tried()
+    broker.flush_fails = BrokerUnavailable("not acknowledged")
+    with pytest.raises(BrokerUnavailable):
+        tried()
+    with pytest.raises(OutcomeUnknown):
+        tried()
+    assert broker.did.count("abort") == 2
 
 
 def test_an_entry_without_an_offset_is_judged_again() -> None:
