@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -11,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from stream.config import Settings
 from stream.errors import BrokerUnavailable, OffsetLost, StageStopped
-from stream.kafka.client import configuration, option_errors, translate, translated
+from stream.kafka.client import Heard, configuration, option_errors, translate, translated
 from stream.kafka.reading import ASK_TIMEOUT_S, Reading
 from stream.kafka.records import Record, committable, record_of
 
@@ -20,6 +22,9 @@ log = logging.getLogger("dejaview.kafka")
 # What a consumer buffers at most, and what one answer to a fetch may bring on top of that.
 QUEUED_BYTES_MAX = 64 * 1024 * 1024
 FETCH_BYTES_MAX = 50 * 1024 * 1024
+# A member without partitions is no rarity: there may be more members than partitions.
+IDLE_S = 60.0
+REACH_S = 3.0
 
 
 class Assignment(Protocol):
@@ -71,9 +76,15 @@ class GroupConsumer:
             "fetch.queue.backoff.ms": 20,
             "fetch.wait.max.ms": 100,
         }
+        self._configuration = configuration(settings, settings.kafka.consumer_options, own)
+        self._look_at_s = time.monotonic() + IDLE_S
+        self._consumer = self._member()
+
+    def _member(self) -> Consumer:
         with option_errors():
-            self._consumer = Consumer(configuration(settings, settings.kafka.consumer_options, own))
-        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+            consumer = Consumer(self._configuration)
+        consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        return consumer
 
     def poll(self, records_max: int, first_wait_s: float, fill_wait_s: float) -> list[Record]:
         """Up to `records_max` records: waits for a first one, then a moment for more. Runs the assignment's calls.
@@ -89,7 +100,38 @@ class GroupConsumer:
         records = [record_of(message) for message in kept if self._is_record(message)]
         self._reading.polled(records, nothing_came=not first)
         self._reading.revive(self._consumer)
+        self._rejoin()
         return records
+
+    def _rejoin(self) -> None:
+        """Without partitions for long: is this client still one of the cluster's?
+
+        librdkafka forgets all brokers when an answer of one that is stopping names none, and looks for none any more
+        (its issue 5301, open): the member would be lost until the process is started again.
+        """
+        now = time.monotonic()
+        if self._owned:
+            self._look_at_s = now + IDLE_S
+        if now < self._look_at_s:
+            return
+        self._look_at_s = now + IDLE_S
+        if self._reaches(self._consumer):
+            return
+        fresh = Consumer({**self._configuration, "error_cb": Heard()})
+        reachable = self._reaches(fresh)
+        fresh.close()
+        if reachable:
+            log.error("the client of %s has lost all brokers, and others reach them: a new one joins", self._group)
+            lost, self._consumer = self._consumer, self._member()
+            # It has nothing to leave, and may wait for a broker to say so.
+            threading.Thread(target=lost.close, name="lost-consumer", daemon=True).start()
+
+    def _reaches(self, consumer: Consumer) -> bool:
+        try:
+            consumer.list_topics(self._topic, timeout=REACH_S)
+        except KafkaException:
+            return False
+        return True
 
     @property
     def revived(self) -> int:
@@ -235,11 +277,14 @@ class GroupConsumer:
         self._owned.update(dict.fromkeys(numbers, self._assignments))
         self._assignment.assigned(numbers)
 
-    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assignment.revoked(self._disowned(partitions))
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Not what one that was replaced has to say when it is closed.
+        if consumer is self._consumer:
+            self._assignment.revoked(self._disowned(partitions))
 
-    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assignment.lost(self._disowned(partitions))
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is self._consumer:
+            self._assignment.lost(self._disowned(partitions))
 
     def _disowned(self, partitions: list[TopicPartition]) -> list[int]:
         numbers = [p.partition for p in partitions]

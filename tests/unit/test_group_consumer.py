@@ -83,3 +83,52 @@ def test_an_end_that_was_reached_is_forgotten_by_a_seek() -> None:
     consumer.seek(0, 0)
     assert [consumer.end(p) for p in PARTITIONS] == [0, 5, 5, 5]
     consumer.close()
+
+
+def test_a_member_whose_client_lost_all_brokers_joins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R1: such a client finds none any more (librdkafka's issue 5301); here it left the group and reaches nobody.
+
+    Breaks: never `_rejoin`; hand on what the old client says while it is closed.
+    """
+    monkeypatch.setattr("stream.kafka.consumer.IDLE_S", 0.2)
+    broker = EmbeddedBroker()
+    settings = Settings(kafka={"bootstrap_servers": broker.bootstrap_servers})
+    producer = LogProducer(settings)
+    producer.produce(Outgoing(TOPIC, b"x", partition=p) for p in PARTITIONS)
+    producer.flush()
+    owner = Owner()
+    consumer = GroupConsumer(settings, "test", TOPIC, owner)
+    deadline = time.monotonic() + 30
+    while not owner.owned and time.monotonic() < deadline:
+        turned(consumer, time.monotonic() + 0.05, {})
+    assert owner.owned
+    client = consumer._consumer
+    reaches = consumer._reaches
+    monkeypatch.setattr(consumer, "_reaches", lambda asked: asked is not client and reaches(asked))
+    client.unsubscribe()
+    while (consumer._consumer is client or not owner.owned) and time.monotonic() < deadline:
+        turned(consumer, time.monotonic() + 0.05, {})
+    assert consumer._consumer is not client
+    assert owner.owned
+    got: dict[int, list[int]] = {}
+    for partition in owner.owned:
+        consumer.seek(partition, 0)
+        consumer.resume([partition])
+    while len(got) < len(PARTITIONS) and time.monotonic() < deadline:
+        turned(consumer, time.monotonic() + 0.1, got)
+    assert got == {p: [0] for p in PARTITIONS}
+    consumer.close()
+
+
+def test_a_member_without_partitions_keeps_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are more members than partitions, or the broker is away for all. Break: join anew without asking."""
+    monkeypatch.setattr("stream.kafka.consumer.IDLE_S", 0.0)
+    monkeypatch.setattr("stream.kafka.consumer.REACH_S", 1.0)
+    broker = EmbeddedBroker()
+    for address in (broker.bootstrap_servers, "127.0.0.1:1"):
+        settings = Settings(kafka={"bootstrap_servers": address})
+        member = GroupConsumer(settings, "test", TOPIC, Owner())
+        client = member._consumer
+        member._rejoin()
+        assert member._consumer is client
+        member.close()
