@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from stream.config import Settings
 from stream.errors import BrokerUnavailable, OffsetLost, StageStopped
-from stream.kafka.client import Heard, configuration, option_errors, translate, translated
+from stream.kafka.client import configuration, option_errors, translate, translated
 from stream.kafka.reading import ASK_TIMEOUT_S, Reading
 from stream.kafka.records import Record, committable, record_of
 
@@ -117,7 +117,7 @@ class GroupConsumer:
         self._look_at_s = now + IDLE_S
         if self._reaches(self._consumer):
             return
-        fresh = Consumer({**self._configuration, "error_cb": Heard()})
+        fresh = Consumer(self._configuration)
         reachable = self._reaches(fresh)
         fresh.close()
         if reachable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +27,24 @@ def group_metadata(settings: Settings) -> Any:
     return Consumer(configuration(settings, {}, {"group.id": "none"})).consumer_group_metadata()
 
 
-def transaction(producer: LogProducer, settings: Settings, metadata: Any) -> Callable[[], bool]:
-    topic = settings.topics.fingerprints
+def succeeds(producer: LogProducer, settings: Settings, metadata: Any) -> bool:
+    """One transaction. A broker that has just started asks for patience: an error that says so is aborted."""
 
-    def succeeds() -> bool:
-        """A broker that has just started asks for patience: an error that says so is aborted and tried again."""
-        producer.begin()
-        try:
-            producer.produce([Outgoing(settings.topics.ledger, b"entry", partition=0)])
-            producer.flush()
+    def end() -> None:
+        producer.send_offsets(settings.topics.fingerprints, {0: 1}, metadata, None)
+        producer.commit()
 
-            def end() -> None:
-                producer.send_offsets(topic, {0: 1}, metadata, None)
-                producer.commit()
-
-            producer.guarded(end)
-        except ProducerBroken:
-            raise
-        except (BatchAborted, BrokerUnavailable):
-            producer.abort()
-            return False
-        return True
-
-    return succeeds
+    producer.begin()
+    try:
+        producer.produce([Outgoing(settings.topics.ledger, b"entry", partition=0)])
+        producer.flush()
+        producer.guarded(end)
+    except ProducerBroken:
+        raise
+    except (BatchAborted, BrokerUnavailable):
+        producer.abort()
+        return False
+    return True
 
 
 def test_offsets_are_sent_to_a_broker_that_was_restarted(cluster: Cluster, tmp_path: Path) -> None:
@@ -58,12 +53,10 @@ def test_offsets_are_sent_to_a_broker_that_was_restarted(cluster: Cluster, tmp_p
     Break, tried: leave `metadata.recovery.strategy` at librdkafka's `rebootstrap`.
     """
     settings = cluster.deployment(tmp_path, 1).settings
-    metadata = group_metadata(settings)
-    producer = LogProducer(settings, "restarted")
-    succeeds = transaction(producer, settings, metadata)
-    until(succeeds, BACK_WITHIN_S)
+    transacted = partial(succeeds, LogProducer(settings, "restarted"), settings, group_metadata(settings))
+    until(transacted, BACK_WITHIN_S)
     for _ in range(TIMES):
         cluster.kafka.stop()
         cluster.kafka.start()
         # ProducerBroken, which says that librdkafka did not come back, ends the test.
-        until(succeeds, BACK_WITHIN_S)
+        until(transacted, BACK_WITHIN_S)

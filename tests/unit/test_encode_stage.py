@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from threading import Event, Timer
+from threading import Event, Thread
 from typing import Any, cast
 
 import pytest
@@ -130,7 +130,7 @@ class Bench:
                 time.sleep(self.back_after_s)
                 self.producer.away = False
 
-        Timer(0, stop).start()
+        Thread(target=stop).start()
         self.stage.run(cast("Any", self.group), self.stop)
         return time.monotonic() - self.stopped_s
 

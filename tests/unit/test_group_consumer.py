@@ -88,7 +88,7 @@ def test_an_end_that_was_reached_is_forgotten_by_a_seek() -> None:
 def test_a_member_whose_client_lost_all_brokers_joins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """R1: such a client finds none any more (librdkafka's issue 5301); here it left the group and reaches nobody.
 
-    Breaks: never `_rejoin`; hand on what the old client says while it is closed.
+    Break, tried: never `_rejoin`.
     """
     monkeypatch.setattr("stream.kafka.consumer.IDLE_S", 0.2)
     broker = EmbeddedBroker()
