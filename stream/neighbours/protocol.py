@@ -57,7 +57,7 @@ class Hit(NamedTuple):
 
     def at(self, similarity: float) -> Hit:
         """The same row, near another query."""
-        return Hit(*self[:-1], similarity)
+        return tuple.__new__(Hit, (*self[:-1], similarity))
 
 
 @dataclass(frozen=True, slots=True)

@@ -354,3 +354,13 @@ def test_a_closed_index_opens_again(real_settings: IndexSettings) -> None:
     index.close()
     assert len(index.get([make_row(1).row_id], guarantee)) == 1
     index.close()
+
+
+def test_settled_is_searched_by_the_index(request: pytest.FixtureRequest) -> None:
+    """Milvus has indexed rows seconds to minutes before it searches them so. Break: `settle` without `_unserved`."""
+    with opened(settings_of("milvus-hnsw", request)) as index:
+        assert isinstance(index, MilvusIndex)
+        index.insert([make_row(number) for number in range(3_000)])
+        index.settle(120)
+        loaded = index._connected().list_loaded_segments(index.collection)
+        assert sum(segment.num_rows for segment in loaded if segment.index_id) >= 3_000

@@ -3,7 +3,7 @@ answer; one that a new release adds fails this test instead of reaching producti
 
 Breaks that these tests catch, each tried: a line (one of each table was tried) taken out of `BY_CLASS`,
 `BY_STATUS` or `BY_CODE`;
-`asking` without grpc.RpcError; the check of the number of answers, or of their tenant, removed; hits not
+`asking` without grpc.RpcError; the check of the number of answers, of hits, or of their tenant, removed; hits not
 joined by row id; `asking` without grpc.FutureCancelledError.
 """
 
@@ -13,7 +13,7 @@ import importlib
 import inspect
 import pkgutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -22,11 +22,15 @@ import numpy as np
 import pymilvus
 import pytest
 from pymilvus import exceptions
+from pymilvus.grpc_gen.schema_pb2 import SearchResultData
 
 from stream.config import IndexSettings
 from stream.errors import DejaviewError, IndexUnavailable, NotPermitted, SettingError, StageStopped
 from stream.neighbours.milvus import MilvusIndex, failures
+from stream.neighbours.milvus.answers import Answer
 from stream.neighbours.milvus.failures import asking, translate
+from stream.neighbours.protocol import Row
+from stream.neighbours.rows import HIT_FIELDS, hit_of_row, record_of_row
 from tests.contract.index_cases import DIMENSION, MODEL, make_link, make_row, unit
 
 CLASSES = [
@@ -230,29 +234,77 @@ def index_that_answers(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> Milvu
     return index
 
 
+def answer_of(*queries: Sequence[Row], **columns: list[Any]) -> Answer:
+    """What a server sends for a search, one similarity for all; `columns` replaces some of its columns."""
+    rows = [row for query in queries for row in query]
+    data = SearchResultData(num_queries=len(queries), topks=[len(query) for query in queries], scores=[0.5] * len(rows))
+    data.ids.str_id.data.extend(row.row_id for row in rows)
+    for name in HIT_FIELDS:
+        values = columns.get(name, [record_of_row(row)[name] for row in rows])
+        scalars = data.fields_data.add(field_name=name).scalars
+        kind = {int: scalars.long_data, float: scalars.float_data, str: scalars.string_data}[
+            type(record_of_row(make_row(1))[name])
+        ]
+        kind.data.extend(values)
+    return Answer(data)
+
+
 def test_fewer_answers_than_queries_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    index = index_that_answers(monkeypatch, search=[[]])
+    index = index_that_answers(monkeypatch, search=answer_of([]))
     with pytest.raises(IndexUnavailable, match="1 answers to 2 queries"):
         index.search("acme", np.stack([unit(1), unit(2)]), None)
 
 
+def test_each_query_gets_its_own_hits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query without hits may come first. Break: hits counted from the start for each query."""
+    rows = [make_row(number) for number in range(4)]
+    index = index_that_answers(monkeypatch, search=answer_of([], rows[:3], rows[3:]))
+    found = index.search("acme", np.stack([unit(1), unit(2), unit(3)]), None)
+    assert [[hit.row_id for hit in hits] for hits in found] == [[], [r.row_id for r in rows[:3]], [rows[3].row_id]]
+    assert found[2] == [hit_of_row(rows[3], 0.5)]
+
+
+@pytest.mark.parametrize("column", [name for name in HIT_FIELDS if name != "row_id"])
+def test_a_column_that_is_too_short_is_no_answer(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
+    """No hit gets another's field. Break: `zip` without `strict`."""
+    rows = [make_row(1), make_row(2)]
+    short = answer_of(rows, **{column: [record_of_row(rows[0])[column]]})
+    with pytest.raises(IndexUnavailable, match="search"):
+        index_that_answers(monkeypatch, search=short).search("acme", unit(1)[None], None)
+    missing = answer_of(rows)
+    place = [field.field_name for field in missing.data.fields_data].index(column)
+    del missing.data.fields_data[place]
+    with pytest.raises(IndexUnavailable, match=f"no {column}"):
+        index_that_answers(monkeypatch, search=missing).search("acme", unit(1)[None], None)
+
+
+def test_fewer_hits_than_announced_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = answer_of([make_row(1), make_row(2)])
+    answer.data.topks[0] = 3
+    with pytest.raises(IndexUnavailable, match="2 hits where 3"):
+        index_that_answers(monkeypatch, search=answer).search("acme", unit(1)[None], None)
+    del answer.data.scores[1]
+    with pytest.raises(IndexUnavailable, match="search"):
+        index_that_answers(monkeypatch, search=answer).search("acme", unit(1)[None], None)
+
+
+def test_a_pymilvus_that_answers_otherwise_stops_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said, and no answer is taken for an empty one. Break: read `data` of whatever comes."""
+    index = index_that_answers(monkeypatch, search=[[]])
+    with pytest.raises(StageStopped, match="release"):
+        index.search("acme", unit(1)[None], None)
+
+
 def test_another_tenants_row_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = make_row(1, "globex")
-    entity = {name: getattr(row, name) for name in ("tenant", "upload_id", "sha256", "pdq", "pdq_quality", "bias")}
-    entity |= {"verdict": "unique", "ledger_offset": 1}
-    index = index_that_answers(monkeypatch, search=[[{"row_id": row.row_id, "distance": 0.5, "entity": entity}]])
+    index = index_that_answers(monkeypatch, search=answer_of([make_row(1, "globex")]))
     with pytest.raises(IndexUnavailable, match="another tenant"):
         index.search("acme", unit(1)[None], None)
 
 
 def test_repeated_ids_are_joined_even_by_a_server_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     row = make_row(1)
-    entity = {name: getattr(row, name) for name in ("tenant", "upload_id", "sha256", "pdq", "pdq_quality", "bias")}
-    entity |= {"verdict": "unique", "ledger_offset": 1}
-    answer = [{"row_id": row.row_id, "distance": 0.5, "entity": entity}] * 3
-    index = index_that_answers(
-        monkeypatch, search=[answer], query=[{"row_id": row.row_id, "entry": "{}", **entity}] * 3
-    )
+    record = record_of_row(row)
+    index = index_that_answers(monkeypatch, search=answer_of([row] * 3), query=[record] * 3)
     assert len(index.search("acme", unit(1)[None], None)[0]) == 1
     assert index.get([row.row_id], None).keys() == {row.row_id}
 

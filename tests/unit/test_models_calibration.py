@@ -66,6 +66,14 @@ def test_confidence_is_a_rising_probability(one: float, other: float) -> None:
     assert high <= high_agreed
 
 
+@given(st.one_of(st.floats(-3, 3), st.sampled_from(Calibration.load().alone.scores)), st.booleans())
+def test_one_confidence_is_what_it_is_among_many(score: float, agreed: bool) -> None:
+    """Serving asks for one, fitting for many. Break: the slope of the next part."""
+    calibration = Calibration.load()
+    among = calibration.confidences(np.array([0.1, score]), np.array([not agreed, agreed]))
+    assert calibration.confidence(score, agreed=agreed) == pytest.approx(among[1], abs=1e-12)
+
+
 def test_confidence_tells_copies_from_others() -> None:
     """Far below the review threshold it is near 0, far above the duplicate threshold near 1."""
     calibration = Calibration.load()

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 from pymilvus import MilvusClient
+from pymilvus.client.types import SegmentState
 
 from schemas.events import EMBEDDING_SIZE, Vector
 from stream.config import IndexSettings
 from stream.errors import IndexUnavailable, SettingError, WrongCollection
 from stream.neighbours import filters
 from stream.neighbours.milvus import alias, collection
+from stream.neighbours.milvus.answers import hits_by_query
 from stream.neighbours.milvus.failures import asking
 from stream.neighbours.protocol import STRONG, TIMESTAMP_MIN, Found, Hit, Link, Row
 from stream.neighbours.rows import (
@@ -33,7 +35,6 @@ from stream.neighbours.rows import (
     check_vectors,
     chunks,
     found_of_record,
-    hit_of_record,
     in_order,
     link_of_record,
     record_of_link,
@@ -53,6 +54,8 @@ INSERT_BYTES_MAX = 8_000_000  # far below the 64 MB that servers take
 QUERY_ROWS_MAX = 16_384
 
 SETTLE_WAIT_S = 0.5
+# Milvus indexes no smaller segment (its `minSegmentNumRowsToEnableIndex`).
+INDEXED_ROWS_MIN = 1_024
 
 # A crash inserts rows again, and Milvus drops repeats only after it has counted them.
 _REPEATS = 2
@@ -103,7 +106,7 @@ class MilvusIndex:
         found: list[list[Hit]] = []
         for part in chunks(list(np.ascontiguousarray(vectors, dtype=np.float32)), QUERIES_PER_REQUEST_MAX):
             with asking(self._doing("search")):
-                answers = self._connected().search(
+                answer = self._connected().search(
                     self.collection,
                     data=list(part),
                     anns_field=collection.VECTOR_FIELD,
@@ -113,9 +116,7 @@ class MilvusIndex:
                     search_params=self._search_params,
                     **self._call(guarantee),
                 )
-            if len(answers) != len(part):
-                raise IndexUnavailable(f"{self._doing('search')}: {len(answers)} answers to {len(part)} queries")
-            found.extend(self._hits(tenant, answer) for answer in answers)
+            found.extend(self._hits(tenant, answer, len(part)))
         return found
 
     def get(self, row_ids: Sequence[str], guarantee: int | None) -> dict[str, Found]:
@@ -165,19 +166,19 @@ class MilvusIndex:
         return int(records[0]["count(*)"])
 
     def settle(self, timeout_s: float) -> None:
-        """Seal what was written and wait until it is indexed; until then it is searched row by row. A server only.
+        """Seal what was written, and wait until it is indexed and searched by that index. A server only.
+
+        Until then it is searched row by row, or by the index of a segment that was compacted since.
 
         Raises:
-            IndexUnavailable: no answer, or not indexed in time.
+            IndexUnavailable: no answer, or not in time.
         """
         deadline = time.monotonic() + timeout_s
         with asking(self._doing("flush")):
             self._connected().flush(self.collection, timeout=timeout_s)
-        while self._unindexed():
+        while left := self._unindexed() or self._unserved():
             if time.monotonic() > deadline:
-                raise IndexUnavailable(
-                    f"{self._doing('settle')}: {self._unindexed()} rows not indexed in {timeout_s:g} s"
-                )
+                raise IndexUnavailable(f"{self._doing('settle')}: {left} rows not indexed in {timeout_s:g} s")
             time.sleep(SETTLE_WAIT_S)
 
     def _unindexed(self) -> int:
@@ -186,6 +187,18 @@ class MilvusIndex:
                 self.collection, collection.VECTOR_FIELD, timeout=self._settings.timeout_s
             )
         return int(found["pending_index_rows"])
+
+    def _unserved(self) -> int:
+        """Rows of sealed segments that no query node searches by an index yet."""
+        where = {"collection_name": self.collection, "timeout": self._settings.timeout_s}
+        with asking(self._doing("list segments")):
+            sealed = self._connected().list_persistent_segments(**where)
+            served = {one.segment_id for one in self._connected().list_loaded_segments(**where) if one.index_id}
+        return sum(
+            one.num_rows
+            for one in sealed
+            if one.state == SegmentState.Flushed and one.num_rows >= INDEXED_ROWS_MIN and one.segment_id not in served
+        )
 
     def close(self) -> None:
         with self._lock:
@@ -257,11 +270,16 @@ class MilvusIndex:
             raise IndexUnavailable(f"{self._doing('insert')}: acknowledged without a timestamp ({timestamp})")
         return timestamp
 
-    def _hits(self, tenant: str, answer: Any) -> list[Hit]:
-        hits = [hit_of_record({"row_id": hit["row_id"], **hit["entity"]}, hit["distance"]) for hit in answer]
-        if any(hit.tenant != tenant for hit in hits):
+    def _hits(self, tenant: str, answer: Any, queries: int) -> list[list[Hit]]:
+        try:
+            found = hits_by_query(answer)
+        except ValueError as error:
+            raise IndexUnavailable(f"{self._doing('search')}: {error}") from error
+        if len(found) != queries:
+            raise IndexUnavailable(f"{self._doing('search')}: {len(found)} answers to {queries} queries")
+        if any(hit.tenant != tenant for hits in found for hit in hits):
             raise IndexUnavailable(f"{self._doing('search')}: answered with rows of another tenant than {tenant}")
-        return best_hits(hits, self._settings.neighbours_max)
+        return [best_hits(hits, self._settings.neighbours_max) for hits in found]
 
     def _doing(self, what: str, name: str = "") -> str:
         return f"{what} in collection {name or self.collection} at {without_user_info(self._settings.uri)}"
