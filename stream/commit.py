@@ -21,11 +21,7 @@ from schemas.events import LedgerEntry, VerdictKind
 from stream.config import TopicSettings
 from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, LedgerGap, ProducerBroken, StageStopped
 from stream.judge import Outcome
-from stream.kafka import GroupConsumer, LogProducer, Outgoing
-
-# librdkafka forgets all brokers when an answer of one that is stopping names none (its issue 5301), and an abort of
-# a transaction that reached none succeeds: a new producer asks the bootstrap addresses.
-UNREACHED_MAX = 2
+from stream.kafka import UNREACHED_MAX, GroupConsumer, LogProducer, Outgoing
 
 Apply = Callable[[Outcome, int], None]
 
@@ -115,6 +111,7 @@ class Committer:
                 with suppress(DejaviewError):
                     self._producer.abort()
                 raise
+            # A producer may have lost all brokers, and an abort of a transaction that reached none succeeds.
             self._unreached += isinstance(error, BrokerUnavailable)
             if self._unreached == UNREACHED_MAX:
                 raise OutcomeUnknown(str(error)) from error

@@ -21,9 +21,9 @@ from schemas.events import Fingerprint, Vector, encode_embedding
 from stream.backoff import Backoff
 from stream.batcher import Batcher, fill_wait_s
 from stream.config import Settings
-from stream.errors import BatchAborted, DejaviewError, ProducerBroken, StageStopped, TransientError
+from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, ProducerBroken, StageStopped, TransientError
 from stream.health import Health
-from stream.kafka import GroupConsumer, LogProducer, Outgoing
+from stream.kafka import UNREACHED_MAX, GroupConsumer, LogProducer, Outgoing
 from stream.metrics import Metrics
 from stream.offsets import ContiguousOffsets
 from stream.prepare import Prepared, Preparer
@@ -71,6 +71,7 @@ class EncodeStage:
         self._full = False
         self._commit_at_s = 0.0
         self._unpublished: list[Prepared] = []
+        self._unreached = 0
         self._backoff = Backoff(settings.kafka.request_timeout_s)
         self._consumer: GroupConsumer | None = None
         self._stop = Stop()
@@ -128,8 +129,6 @@ class EncodeStage:
             self._health.unready(f"{STAGE} output", str(error))
             self._backoff.failed()
             log.warning("tried again: %s", error)
-            if isinstance(error, ProducerBroken):
-                self._producer = self._make_producer()
         self._report()
 
     def _take_in(self, consumer: GroupConsumer) -> None:
@@ -169,12 +168,24 @@ class EncodeStage:
         if batch:
             records = self._records(batch)
             with self._metrics.timed(STAGE, "publish"):
-                self._producer.produce(records)
-                self._producer.flush(give_up=self._out_of_time)
+                self._publish(records)
             self._metrics.batch.labels(STAGE).observe(len(batch))
         for item in batch:
             self._finish(item)
         self._unpublished = []
+
+    def _publish(self, records: Sequence[Outgoing]) -> None:
+        """All of them; a producer that is broken, or may have lost all brokers, is replaced for the next try."""
+        try:
+            self._producer.produce(records)
+            self._producer.flush(give_up=self._out_of_time)
+        except BrokerUnavailable as error:
+            self._unreached += 1
+            if isinstance(error, ProducerBroken) or self._unreached >= UNREACHED_MAX:
+                self._producer = self._make_producer()
+                self._unreached = 0
+            raise
+        self._unreached = 0
 
     def _records(self, batch: Sequence[Prepared]) -> list[Outgoing]:
         decoded = [(item, item.decoded.inputs) for item in batch if item.decoded is not None]

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from stream.config import Settings
 from stream.errors import BrokerUnavailable, OffsetLost, StageStopped
 from stream.kafka.client import configuration, option_errors, translate, translated
+from stream.kafka.lost import is_lost
 from stream.kafka.reading import ASK_TIMEOUT_S, Reading
 from stream.kafka.records import Record, committable, record_of
 
@@ -24,7 +25,6 @@ QUEUED_BYTES_MAX = 64 * 1024 * 1024
 FETCH_BYTES_MAX = 50 * 1024 * 1024
 # A member without partitions is no rarity: there may be more members than partitions.
 IDLE_S = 60.0
-REACH_S = 3.0
 
 
 class Assignment(Protocol):
@@ -104,34 +104,18 @@ class GroupConsumer:
         return records
 
     def _rejoin(self) -> None:
-        """Without partitions for long: is this client still one of the cluster's?
-
-        librdkafka forgets all brokers when an answer of one that is stopping names none, and looks for none any more
-        (its issue 5301, open): the member would be lost until the process is started again.
-        """
+        """Without partitions for long: is this client still one of the cluster's?"""
         now = time.monotonic()
         if self._owned:
             self._look_at_s = now + IDLE_S
         if now < self._look_at_s:
             return
         self._look_at_s = now + IDLE_S
-        if self._reaches(self._consumer):
-            return
-        fresh = Consumer(self._configuration)
-        reachable = self._reaches(fresh)
-        fresh.close()
-        if reachable:
+        if is_lost(self._consumer, self._configuration, self._topic):
             log.error("the client of %s has lost all brokers, and others reach them: a new one joins", self._group)
             lost, self._consumer = self._consumer, self._member()
             # It has nothing to leave, and may wait for a broker to say so.
             threading.Thread(target=lost.close, name="lost-consumer", daemon=True).start()
-
-    def _reaches(self, consumer: Consumer) -> bool:
-        try:
-            consumer.list_topics(self._topic, timeout=REACH_S)
-        except KafkaException:
-            return False
-        return True
 
     @property
     def revived(self) -> int:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from stream.config import Settings
-from stream.errors import StageStopped
+from stream.errors import BrokerUnavailable, StageStopped
 from stream.kafka.client import configuration, option_errors, translate, translated
 from stream.kafka.consumer import FETCH_BYTES_MAX, QUEUED_BYTES_MAX
+from stream.kafka.lost import is_lost
 from stream.kafka.records import Record, record_of
 
 log = logging.getLogger("dejaview.kafka")
+
+# Without a record or an end for so long it is asked whether the client reaches anybody.
+SILENT_S = 20.0
 
 
 class LogReader:
@@ -31,27 +36,40 @@ class LogReader:
             "fetch.wait.max.ms": 50,
             "fetch.queue.backoff.ms": 20,
         }
-        base = configuration(settings, settings.kafka.consumer_options, own)
+        self._configuration = configuration(settings, settings.kafka.consumer_options, own)
         self._partition = -1
         # Counts the starts: a user whose start was not the last one must start again.
         self.starts = 0
+        self._look_at_s = 0.0
+        self._consumer, self._watcher = self._clients()
+
+    def _clients(self) -> tuple[Consumer, Consumer]:
+        """Who reads, and who asks for ends."""
         with option_errors():
-            self._consumer = Consumer({**base, "isolation.level": "read_committed"})
-            # The end of a log with open transactions is its high watermark, which only this level asks for.
-            self._watcher = Consumer({**base, "isolation.level": "read_uncommitted"})
+            # The end of a log with open transactions is its high watermark, which only the second level asks for.
+            reader, watcher = (
+                Consumer({**self._configuration, "isolation.level": level})
+                for level in ("read_committed", "read_uncommitted")
+            )
+        return reader, watcher
 
     def ends(self, partition: int) -> tuple[int, int]:
         """First offset and high watermark, open transactions included."""
-        with translated(f"reading the offsets of {self._topic} [{partition}]"):
-            low, high = self._watcher.get_watermark_offsets(
-                TopicPartition(self._topic, partition), timeout=self._timeout_s
-            )
+        try:
+            with translated(f"reading the offsets of {self._topic} [{partition}]"):
+                low, high = self._watcher.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), timeout=self._timeout_s
+                )
+        except BrokerUnavailable:
+            self._renew_when_lost(self._watcher)
+            raise
         return low, high
 
     def start(self, partition: int, offset: int) -> None:
         """Read one partition from here on; what was read before is left."""
         self._partition = partition
         self.starts += 1
+        self._look_at_s = time.monotonic() + SILENT_S
         with translated(f"reading {self._topic} [{partition}]"):
             self._consumer.assign([TopicPartition(self._topic, partition, offset)])
 
@@ -62,7 +80,12 @@ class LogReader:
         """
         records: list[Record] = []
         end = None
-        for message in self._consumer.consume(records_max, wait_s):
+        messages = self._consumer.consume(records_max, wait_s)
+        if messages:
+            self._look_at_s = time.monotonic() + SILENT_S
+        else:
+            self._renew_when_lost(self._consumer)
+        for message in messages:
             error = message.error()
             if message.partition() != self._partition:
                 continue
@@ -80,3 +103,17 @@ class LogReader:
     def close(self) -> None:
         self._consumer.close()
         self._watcher.close()
+
+    def _renew_when_lost(self, client: Consumer) -> None:
+        """Nothing comes: is this client still one of the cluster's? With a new one all start again."""
+        if time.monotonic() < self._look_at_s:
+            return
+        lost = is_lost(client, self._configuration, self._topic)
+        self._look_at_s = time.monotonic() + SILENT_S
+        if not lost:
+            return
+        log.error("a client that reads %s has lost all brokers, and others reach them: it is replaced", self._topic)
+        self.close()
+        self._consumer, self._watcher = self._clients()
+        self._partition = -1
+        self.starts += 1

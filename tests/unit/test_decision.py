@@ -57,7 +57,7 @@ def test_thresholds_belong_to_the_upper_verdict(similarity: float, kind: Verdict
 
 
 def test_score_takes_half_of_both_biases_away() -> None:
-    """score = similarity - (bias(x) + bias(row)) / 2. Break: leave one bias out of `score_of`."""
+    """score = similarity - (bias(x) + bias(row)) / 2. Break: leave one bias out of `_scored`."""
     verdict = judge(item(bias=0.2), [hit(0.9, bias=0.1)], RULE)
     assert verdict.score == pytest.approx(0.75)
     assert verdict.similarity == pytest.approx(0.9)
@@ -77,7 +77,7 @@ def test_the_same_bytes_are_a_duplicate_whatever_the_search_says() -> None:
 
 
 def test_ties_go_to_the_earlier_row() -> None:
-    """Two equal matches: the older one. Break: drop the ledger offset from `_Ranked.order`."""
+    """Two equal matches: the older one. Break: the row id before the ledger offset in `_scored`."""
     late, early = hit(0.9, name="late", offset=9), hit(0.9, name="early", offset=3)
     for order in ([late, early], [early, late]):
         match = judge(item(), order, RULE).match
@@ -85,14 +85,30 @@ def test_ties_go_to_the_earlier_row() -> None:
         assert match.upload_id == "early"
 
 
+def test_ties_at_the_cut_go_to_the_earlier_rows() -> None:
+    """Rows that tie with the last one are compared before it is cut. Break: `<=` for `<` in `_nearest`."""
+    equals = [hit(0.5, name=f"{n:02}", offset=n) for n in reversed(range(RULE.neighbours_max + 5))]
+    neighbours = judge(item(), [hit(0.9, name="best"), *equals], RULE).neighbours
+    assert [one.upload_id for one in neighbours] == ["best", *(f"{n:02}" for n in range(RULE.neighbours_max - 1))]
+
+
+def test_a_row_that_came_twice_counts_from_the_first_time() -> None:
+    """Break: keep the later ledger offset in `_nearest`."""
+    twice = [hit(0.9, name="twice", offset=9), hit(0.9, name="twice", offset=3)]
+    for rows in (twice, twice[::-1]):
+        match = judge(item(), [*rows, hit(0.9, name="once", offset=5)], RULE).match
+        assert match is not None
+        assert match.upload_id == "twice"
+
+
 def test_a_candidate_of_another_tenant_is_refused() -> None:
-    """R11: nothing is said about another tenant's picture. Break: drop the check in `_rank`."""
+    """R11: nothing is said about another tenant's picture. Break: drop the check in `_candidates`."""
     with pytest.raises(ValueError, match="tenant"):
         judge(item(), [hit(0.99, tenant="other")], RULE)
 
 
 def test_perceptual_evidence_needs_two_detailed_pictures() -> None:
-    """PDQ speaks only where both pictures have detail enough. Break: drop PDQ_QUALITY_MIN."""
+    """PDQ speaks only where both pictures have detail enough. Break: drop QUALITY_MIN."""
     made = item(pdq="0" * 64, pdq_quality=100)
     near = hit(0.5, pdq="0" * 63 + "1", pdq_quality=100)
     assert judge(made, [near], RULE).evidence == [Evidence.PERCEPTUAL]
@@ -105,7 +121,7 @@ def test_perceptual_evidence_needs_two_detailed_pictures() -> None:
 
 @given(candidates, st.randoms(use_true_random=False))
 def test_order_and_repetition_of_candidates_do_not_matter(hits: list, rng: random.Random) -> None:  # type: ignore[type-arg]
-    """The window and the index may both know a row, in any order. Break: take the last hit in `join`."""
+    """The window and the index may both know a row, in any order. Break: take the last hit of a row in `_nearest`."""
     made = item()
     shuffled = hits * 2
     rng.shuffle(shuffled)

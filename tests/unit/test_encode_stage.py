@@ -76,10 +76,11 @@ class Waiting(Preparer):
 
 
 class Producer:
-    """Stands for the producer: a broker that is `away` acknowledges nothing."""
+    """Stands for the producer: a broker that is `away` acknowledges nothing, one that is `lost` never will."""
 
     def __init__(self) -> None:
         self.away = False
+        self.lost = False
         self.sent: list[Outgoing] = []
 
     def produce(self, records: Iterable[Outgoing]) -> None:
@@ -87,6 +88,8 @@ class Producer:
 
     def flush(self, give_up: Callable[[], bool]) -> None:
         begun = time.monotonic()
+        if self.lost:
+            raise BrokerUnavailable("not acknowledged")
         while self.away:
             if give_up() or time.monotonic() > begun + 5 * DRAIN_S:
                 raise BrokerUnavailable("not acknowledged")
@@ -102,13 +105,15 @@ class Bench:
         # A batch each: the first is waited for when it is told to stop, the others are the drain's.
         settings = Settings(drain_s=DRAIN_S, encode={"batch_items_max": 1})
         self.group, self.producer = Group(), Producer()
+        self.made = 0
+        self.stops_after_s = 0.1
         self.stop = Stop()
         self.stopped_s = 0.0
         preparer = Waiting(settings.intake, "uploads-1", None)
         unused = cast("Any", None)
         self.stage = EncodeStage(
             settings,
-            lambda: cast("Any", self.producer),
+            self.make_producer,
             preparer,
             unused,
             unused,
@@ -118,12 +123,18 @@ class Bench:
         )
         self.group.stage = self.stage
 
+    def make_producer(self) -> Any:
+        self.made += 1
+        if self.made > 1:
+            self.producer = Producer()
+        return self.producer
+
     def run(self) -> float:
         """Run it, told to stop a moment after it has something in hand; how long its end took, in seconds."""
 
         def stop() -> None:
             assert self.group.seen.wait(10)
-            time.sleep(0.1)
+            time.sleep(self.stops_after_s)
             self.stopped_s = time.monotonic()
             self.stop.set()
             if self.back_after_s is not None:
@@ -182,3 +193,13 @@ def test_one_commit_is_waited_for_not_two(bench: Bench) -> None:
     bench.run()
     assert sum(begun > bench.stopped_s for begun in begun_s) <= 1
     assert bench.group.committed == []
+
+
+def test_a_producer_that_delivers_nothing_twice_is_replaced(bench: Bench) -> None:
+    """It may have lost all brokers (librdkafka's issue 5301). Break: replace only one that is broken."""
+    bench.producer.lost = True
+    bench.stops_after_s = 1.0
+    bench.run()
+    assert bench.made == 2
+    assert len(bench.producer.sent) == 3
+    assert bench.group.committed[-1] == {0: 3}

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from stream.config import Settings
-from stream.kafka import EmbeddedBroker, GroupConsumer, LogProducer, LogReader, Outgoing
+from stream.kafka import EmbeddedBroker, GroupConsumer, LogProducer, LogReader, Outgoing, lost
 from tests.support.owner import Owner
 
 TOPIC = "dejaview.fingerprints"
@@ -103,8 +103,8 @@ def test_a_member_whose_client_lost_all_brokers_joins_anew(monkeypatch: pytest.M
         turned(consumer, time.monotonic() + 0.05, {})
     assert owner.owned
     client = consumer._consumer
-    reaches = consumer._reaches
-    monkeypatch.setattr(consumer, "_reaches", lambda asked: asked is not client and reaches(asked))
+    reaches = lost._reaches
+    monkeypatch.setattr(lost, "_reaches", lambda asked, topic: asked is not client and reaches(asked, topic))
     client.unsubscribe()
     while (consumer._consumer is client or not owner.owned) and time.monotonic() < deadline:
         turned(consumer, time.monotonic() + 0.05, {})
@@ -123,7 +123,7 @@ def test_a_member_whose_client_lost_all_brokers_joins_anew(monkeypatch: pytest.M
 def test_a_member_without_partitions_keeps_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """There are more members than partitions, or the broker is away for all. Break: join anew without asking."""
     monkeypatch.setattr("stream.kafka.consumer.IDLE_S", 0.0)
-    monkeypatch.setattr("stream.kafka.consumer.REACH_S", 1.0)
+    monkeypatch.setattr(lost, "REACH_S", 1.0)
     broker = EmbeddedBroker()
     for address in (broker.bootstrap_servers, "127.0.0.1:1"):
         settings = Settings(kafka={"bootstrap_servers": address})

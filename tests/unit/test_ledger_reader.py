@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from confluent_kafka import Consumer
 
 from schemas.events import LedgerEntry
 from stream.config import Settings
 from stream.errors import BrokerUnavailable
 from stream.judge import Judge, Knowledge
-from stream.kafka import EmbeddedBroker, LogProducer, LogReader, Outgoing
+from stream.kafka import EmbeddedBroker, LogProducer, LogReader, Outgoing, lost
 from stream.ledger import Restore, read_entries
 from stream.memory import Memory
 from stream.window import Window
@@ -73,4 +76,58 @@ def test_a_restore_takes_nothing_of_another_partition(settings: Settings, monkey
         if restore.step(0.1):
             break
     assert len(again) == 400
+    reader.close()
+
+
+def test_a_reader_that_lost_all_brokers_gets_new_clients(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R2: a restore would wait for ever; it begins again (librdkafka's issue 5301, here played).
+
+    Break: do not count the new start; never ask.
+    """
+    monkeypatch.setattr("stream.kafka.reader.SILENT_S", 0.2)
+    reader = LogReader(settings, TOPIC)
+    memory = Memory(1_000)
+    restore = Restore(reader, 0, 0, 400, 400, Window(1_000), memory)
+    client, reaches = reader._consumer, lost._reaches
+    monkeypatch.setattr(lost, "_reaches", lambda asked, topic: asked is not client and reaches(asked, topic))
+    monkeypatch.setattr(reader, "start", _before(reader.start, reader, client))
+    for _ in range(200):
+        if restore.step(0.1):
+            break
+    assert reader._consumer is not client
+    assert len(memory) == 400
+    # One whose client reaches the broker keeps it, whatever comes.
+    kept = reader._consumer
+    reader.start(1, 30)
+    for _ in range(5):
+        reader.read(10, 0.1)
+    assert reader._consumer is kept
+    reader.close()
+
+
+def _before(start: Callable[[int, int], None], reader: LogReader, lost_client: object) -> Callable[[int, int], None]:
+    """A lost client that is told to read reads nothing."""
+
+    def begin(partition: int, offset: int) -> None:
+        start(partition, offset)
+        if reader._consumer is lost_client:
+            reader._consumer.unassign()
+
+    return begin
+
+
+def test_a_client_that_cannot_tell_ends_is_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a partition asks for the ledger's ends. Break: never ask in `ends`."""
+    short = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"request_timeout_s": 0.3})})
+    reader = LogReader(short, TOPIC)
+    assert reader.ends(1) == (0, 30)
+    client = reader._watcher
+    nobody = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "nobody", "log_level": 2})
+    reader._watcher = nobody
+    monkeypatch.setattr(lost, "REACH_S", 1.0)
+    with pytest.raises(BrokerUnavailable):
+        reader.ends(1)
+    assert reader._watcher is not nobody
+    assert reader.ends(1) == (0, 30)
+    client.close()
     reader.close()
