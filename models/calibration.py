@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +37,9 @@ class Table(BaseModel):
         return self
 
     def at(self, score: float) -> float:
-        """P(copy | score); as `numpy.interp` has it, which takes ten times as long for one score."""
+        """P(copy | score). `numpy.interp` gives the same and takes ten times as long for one score."""
+        if math.isnan(score):
+            return score
         above = bisect_right(self.scores, score)
         if above == 0:
             return self.probabilities[0]

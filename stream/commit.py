@@ -114,6 +114,9 @@ class Committer:
             # A producer may have lost all brokers, and an abort of a transaction that reached none succeeds.
             self._unreached += isinstance(error, BrokerUnavailable)
             if self._unreached == UNREACHED_MAX:
+                # What it still holds would keep it alive.
+                with suppress(DejaviewError):
+                    self._producer.purge()
                 raise OutcomeUnknown(str(error)) from error
             self._abort()
             raise

@@ -104,7 +104,7 @@ class _Ranked(NamedTuple):
     Attributes:
         differs: it is not the same bytes.
         below: how far below 0 the score is that is held against the thresholds, rounded to 1e-4.
-        embedding: of the score, what the embedding says alone; not rounded.
+        embedding: of the score, what the embedding says alone; it is rounded where it is asked for, of the best alone.
         agreed: the perceptual hashes, of the picture or of a panel, are as near as those of copies.
         box: the panel that is near; None: the whole picture.
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import numpy as np
@@ -182,6 +183,9 @@ class EncodeStage:
         except BrokerUnavailable as error:
             self._unreached += 1
             if isinstance(error, ProducerBroken) or self._unreached >= UNREACHED_MAX:
+                # What it still holds would keep it alive, and come late.
+                with suppress(DejaviewError):
+                    self._producer.purge()
                 self._producer = self._make_producer()
                 self._unreached = 0
             raise

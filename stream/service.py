@@ -48,8 +48,8 @@ log = logging.getLogger("dejaview")
 TOPIC_CHECK_S = 10.0
 # The links of all partitions are read in one query, which is answered up to 16,384 rows.
 PARTITIONS_MAX = 96
-# A batch makes tens of thousands of objects that live as long as it does: with Python's own thresholds (700, 10, 10)
-# looking through them took a sixth of the time that judging takes.
+# A batch of DECIDE makes tens of thousands of objects that live as long as it does: with Python's own thresholds
+# (700, 10, 10 in 3.11) looking through them took a sixth of the time that judging takes.
 COLLECT_AFTER = (20_000, 20, 100)
 
 
@@ -144,7 +144,8 @@ class Service:
             run = build()
             # What a start made stays: a full collection would go through it for 60 ms, again and again.
             gc.freeze()
-            gc.set_threshold(*COLLECT_AFTER)
+            if stage is Stage.DECIDE:
+                gc.set_threshold(*COLLECT_AFTER)
             self.health.ready(f"{stage} start")
             log.info("%s runs", stage)
             run(self.stop)

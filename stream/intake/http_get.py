@@ -112,15 +112,16 @@ def _answer(response: http.client.HTTPResponse, bytes_max: int) -> Answer:
 
 def _connected(target: Target, addresses: Sequence[str], deadline: Deadline) -> socket.socket:
     """A connection to one of the addresses, its certificate checked against the host's name."""
-    refusal: OSError = OSError("there is no address")
+    # The text alone: an error that a frame of its own traceback holds is a circle, and holds the upload with it.
+    refusal = "there is no address"
     for address in addresses:
         try:
             plain = socket.create_connection((address, target.port), timeout=deadline.left_s())
         except OSError as error:
-            refusal = error
+            refusal = str(error)
             continue
         return plain if target.tls is None else _secured(plain, target.tls, target.host, deadline)
-    raise refusal
+    raise OSError(refusal)
 
 
 def _secured(plain: socket.socket, tls: ssl.SSLContext, host: str, deadline: Deadline) -> socket.socket:

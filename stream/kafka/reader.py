@@ -40,7 +40,7 @@ class LogReader:
         self._partition = -1
         # Counts the starts: a user whose start was not the last one must start again.
         self.starts = 0
-        self._look_at_s = 0.0
+        self._silent_since_s: float | None = None
         self._consumer, self._watcher = self._clients()
 
     def _clients(self) -> tuple[Consumer, Consumer]:
@@ -61,15 +61,15 @@ class LogReader:
                     TopicPartition(self._topic, partition), timeout=self._timeout_s
                 )
         except BrokerUnavailable:
-            self._renew_when_lost(self._watcher)
+            self._heard_nothing(self._watcher)
             raise
+        self._silent_since_s = None
         return low, high
 
     def start(self, partition: int, offset: int) -> None:
         """Read one partition from here on; what was read before is left."""
         self._partition = partition
         self.starts += 1
-        self._look_at_s = time.monotonic() + SILENT_S
         with translated(f"reading {self._topic} [{partition}]"):
             self._consumer.assign([TopicPartition(self._topic, partition, offset)])
 
@@ -80,12 +80,7 @@ class LogReader:
         """
         records: list[Record] = []
         end = None
-        messages = self._consumer.consume(records_max, wait_s)
-        if messages:
-            self._look_at_s = time.monotonic() + SILENT_S
-        else:
-            self._renew_when_lost(self._consumer)
-        for message in messages:
+        for message in self._consumer.consume(records_max, wait_s):
             error = message.error()
             if message.partition() != self._partition:
                 continue
@@ -98,22 +93,30 @@ class LogReader:
                 if isinstance(mapped, StageStopped):
                     raise mapped
                 log.warning("%s", mapped)
+        if records or end is not None:
+            self._silent_since_s = None
+        else:
+            self._heard_nothing(self._consumer)
         return records, end
 
     def close(self) -> None:
         self._consumer.close()
         self._watcher.close()
 
-    def _renew_when_lost(self, client: Consumer) -> None:
-        """Nothing comes: is this client still one of the cluster's? With a new one all start again."""
-        if time.monotonic() < self._look_at_s:
+    def _heard_nothing(self, client: Consumer) -> None:
+        """For long: is this client still one of the cluster's? With new ones all start again."""
+        now = time.monotonic()
+        if self._silent_since_s is None:
+            self._silent_since_s = now
+        if now - self._silent_since_s < SILENT_S:
             return
-        lost = is_lost(client, self._configuration, self._topic)
-        self._look_at_s = time.monotonic() + SILENT_S
-        if not lost:
+        self._silent_since_s = None
+        if not is_lost(client, self._configuration, self._topic):
             return
         log.error("a client that reads %s has lost all brokers, and others reach them: it is replaced", self._topic)
-        self.close()
+        lost = self._consumer, self._watcher
         self._consumer, self._watcher = self._clients()
         self._partition = -1
         self.starts += 1
+        for consumer in lost:
+            consumer.close()

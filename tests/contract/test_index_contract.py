@@ -356,6 +356,13 @@ def test_a_closed_index_opens_again(real_settings: IndexSettings) -> None:
     index.close()
 
 
+def test_an_index_without_an_index_settles(request: pytest.FixtureRequest) -> None:
+    """FLAT has nothing to search by. Break: wait for it all the same."""
+    with opened(settings_of("milvus-flat", request)) as index:
+        index.insert([make_row(number) for number in range(3_000)])
+        index.settle(60)
+
+
 def test_settled_is_searched_by_the_index(request: pytest.FixtureRequest) -> None:
     """Milvus has indexed rows seconds to minutes before it searches them so. Break: `settle` without `_unserved`."""
     with opened(settings_of("milvus-hnsw", request)) as index:

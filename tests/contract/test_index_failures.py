@@ -288,6 +288,13 @@ def test_fewer_hits_than_announced_are_no_answer(monkeypatch: pytest.MonkeyPatch
         index_that_answers(monkeypatch, search=answer).search("acme", unit(1)[None], None)
 
 
+def test_a_verdict_that_is_none_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer release may have written it. Break: look it up with brackets."""
+    index = index_that_answers(monkeypatch, search=answer_of([make_row(1)], verdict=["merged"]))
+    with pytest.raises(IndexUnavailable, match="merged"):
+        index.search("acme", unit(1)[None], None)
+
+
 def test_a_pymilvus_that_answers_otherwise_stops_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said, and no answer is taken for an empty one. Break: read `data` of whatever comes."""
     index = index_that_answers(monkeypatch, search=[[]])

@@ -13,6 +13,7 @@ from models.panels import COST
 from models.perceptual import FARTHEST, WEIGHT
 from schemas.events import Box, Evidence, VerdictKind
 from stream.decision import Item, View, judge
+from stream.neighbours.protocol import Hit
 from stream.neighbours.rows import best_hits
 from tests.support.made import DUPLICATE, REVIEW, RULE, hit, item, random_vector
 
@@ -30,7 +31,7 @@ candidates = st.lists(
 )
 
 
-def exact(made: Item, **changes: object) -> object:
+def exact(made: Item, **changes: object) -> Hit:
     return hit(0.3, row_id=made.row_id, sha256=made.sha256, **changes)  # type: ignore[arg-type]
 
 
@@ -68,12 +69,12 @@ def test_score_takes_half_of_both_biases_away() -> None:
 def test_the_same_bytes_are_a_duplicate_whatever_the_search_says() -> None:
     """R2: an exact copy has score and confidence 1. Break: drop `best.exact` from `_kind`."""
     made = item(bias=0.9)
-    verdict = judge(made, [exact(made), hit(0.99, name="other")], RULE)  # type: ignore[list-item]
+    verdict = judge(made, [exact(made), hit(0.99, name="other")], RULE)
     assert verdict.verdict is VerdictKind.DUPLICATE
     assert (verdict.score, verdict.confidence) == (1.0, 1.0)
     assert Evidence.EXACT in verdict.evidence
     strict = replace(RULE, duplicate_threshold=1.5)
-    assert judge(made, [exact(made)], strict).verdict is VerdictKind.DUPLICATE  # type: ignore[list-item]
+    assert judge(made, [exact(made)], strict).verdict is VerdictKind.DUPLICATE
 
 
 def test_ties_go_to_the_earlier_row() -> None:
@@ -99,6 +100,16 @@ def test_a_row_that_came_twice_counts_from_the_first_time() -> None:
         match = judge(item(), [*rows, hit(0.9, name="once", offset=5)], RULE).match
         assert match is not None
         assert match.upload_id == "twice"
+
+
+def test_the_own_row_counts_from_the_first_time() -> None:
+    """Two owners can both have judged the same bytes (at_least_once). Break: similarity 1 behind `_nearest`."""
+    made = item()
+    rows = [exact(made, name="late", offset=9)._replace(similarity=0.9), exact(made, name="early", offset=3)]
+    for order in (rows, rows[::-1]):
+        match = judge(made, order, RULE).match
+        assert match is not None
+        assert match.upload_id == "early"
 
 
 def test_a_candidate_of_another_tenant_is_refused() -> None:
@@ -218,7 +229,7 @@ def test_a_row_near_the_whole_and_a_panel_counts_once_at_its_best() -> None:
 def test_the_same_bytes_are_exact_whatever_its_panels_say() -> None:
     """A collage sent again is its own copy. Break: let a panel's hit of the own row in."""
     made = with_panel()
-    verdict = judge(made, [exact(made)], RULE, [[exact(made), hit(1.0, name="shown", bias=-0.5)]])  # type: ignore[list-item]
+    verdict = judge(made, [exact(made)], RULE, [[exact(made), hit(1.0, name="shown", bias=-0.5)]])
     assert verdict.evidence[0] is Evidence.EXACT
     assert (verdict.confidence, verdict.score) == (1.0, 1.0)
 
@@ -230,8 +241,8 @@ def test_who_holds_the_own_row_does_not_matter_to_a_panel() -> None:
     """
     made = with_panel()
     others = [hit(0.9 - n / 100, name=f"o{n}", bias=-n / 10) for n in range(10)]
-    in_index = judge(made, [exact(made)], RULE, [[exact(made), *others[:9]]])  # type: ignore[list-item]
-    in_window = judge(made, [exact(made)], RULE, [[*others, exact(made)]])  # type: ignore[list-item]
+    in_index = judge(made, [exact(made)], RULE, [[exact(made), *others[:9]]])
+    in_window = judge(made, [exact(made)], RULE, [[*others, exact(made)]])
     assert in_index == in_window
 
 

@@ -116,6 +116,20 @@ def _before(start: Callable[[int, int], None], reader: LogReader, lost_client: o
     return begin
 
 
+def test_reads_that_are_given_up_count_together(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each begins anew, and may be shorter than it takes until somebody asks. Break: begin to count in `start`."""
+    monkeypatch.setattr("stream.kafka.reader.SILENT_S", 0.5)
+    asked: list[str] = []
+    monkeypatch.setattr("stream.kafka.reader.is_lost", lambda *_: asked.append("asked"))
+    reader = LogReader(settings, TOPIC)
+    monkeypatch.setattr(reader, "_consumer", Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "nobody"}))
+    for _ in range(4):
+        with pytest.raises(BrokerUnavailable):
+            read_entries(reader, 0, [5], 0.25)
+    assert asked
+    reader.close()
+
+
 def test_a_client_that_cannot_tell_ends_is_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening a partition asks for the ledger's ends. Break: never ask in `ends`."""
     short = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"request_timeout_s": 0.3})})
@@ -125,6 +139,7 @@ def test_a_client_that_cannot_tell_ends_is_replaced(settings: Settings, monkeypa
     nobody = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "nobody", "log_level": 2})
     reader._watcher = nobody
     monkeypatch.setattr(lost, "REACH_S", 1.0)
+    monkeypatch.setattr("stream.kafka.reader.SILENT_S", 0.0)
     with pytest.raises(BrokerUnavailable):
         reader.ends(1)
     assert reader._watcher is not nobody

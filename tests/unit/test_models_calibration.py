@@ -74,6 +74,11 @@ def test_one_confidence_is_what_it_is_among_many(score: float, agreed: bool) -> 
     assert calibration.confidence(score, agreed=agreed) == pytest.approx(among[1], abs=1e-12)
 
 
+def test_the_confidence_of_no_number_is_none() -> None:
+    """A verdict refuses it; the top of the table would be taken. Break: without its line in `Table.at`."""
+    assert np.isnan(Calibration.load().confidence(float("nan")))
+
+
 def test_confidence_tells_copies_from_others() -> None:
     """Far below the review threshold it is near 0, far above the duplicate threshold near 1."""
     calibration = Calibration.load()

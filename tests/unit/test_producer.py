@@ -88,6 +88,19 @@ def test_what_an_abort_purged_does_not_fail_the_next_batch(monkeypatch: pytest.M
     assert record.offset == 7
 
 
+def test_a_producer_that_was_purged_ends() -> None:
+    """A replaced one with its threads would stay for ever: what it holds, holds it. Break: a `purge` that does not."""
+    producer = LogProducer(Settings(kafka={**SHORT, "bootstrap_servers": "127.0.0.1:1"}))
+    ended = weakref.ref(producer)
+    producer.produce([Outgoing("fingerprints", b"1")])
+    with pytest.raises(BrokerUnavailable):
+        producer.flush()
+    producer.purge()
+    del producer
+    gc.collect()
+    assert ended() is None
+
+
 def test_a_flush_is_given_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is told to stop does not wait for a broker that is away. Break: never ask."""
     monkeypatch.setattr("stream.kafka.producer.Producer", FakeProducer)

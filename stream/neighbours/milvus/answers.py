@@ -34,7 +34,7 @@ def hits_by_query(answer: Any) -> list[list[Hit]]:
     """The hits of each query, in the server's order. Rounding may lift a cosine above 1: it is clipped.
 
     Raises:
-        ValueError: the columns are not of one length, or one is missing.
+        ValueError: the columns are not of one length, one is missing, or a verdict is none.
         StageStopped: pymilvus did not make it an `Answer`.
     """
     if not isinstance(answer, Answer):
@@ -48,7 +48,7 @@ def hits_by_query(answer: Any) -> list[list[Hit]]:
     missing = [name for name in HIT_FIELDS if name not in columns]
     if missing:
         raise ValueError(f"no {', '.join(missing)}")
-    columns["verdict"] = [_VERDICTS[value] for value in columns["verdict"]]
+    columns["verdict"] = [_VERDICTS.get(value) or VerdictKind(value) for value in columns["verdict"]]
     similarity = [min(1.0, max(-1.0, score)) for score in data.scores]
     rows = zip(*(columns[name] for name in HIT_FIELDS), similarity, strict=True)
     hits = [Hit._make(row) for row in rows]

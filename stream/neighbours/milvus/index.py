@@ -7,10 +7,8 @@ its timeout; what pymilvus retries by itself stays within about two of them.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
@@ -23,7 +21,7 @@ from schemas.events import EMBEDDING_SIZE, Vector
 from stream.config import IndexSettings
 from stream.errors import IndexUnavailable, SettingError, WrongCollection
 from stream.neighbours import filters
-from stream.neighbours.milvus import alias, collection
+from stream.neighbours.milvus import alias, collection, lite
 from stream.neighbours.milvus.answers import hits_by_query
 from stream.neighbours.milvus.failures import asking
 from stream.neighbours.protocol import STRONG, TIMESTAMP_MIN, Found, Hit, Link, Row
@@ -54,7 +52,7 @@ INSERT_BYTES_MAX = 8_000_000  # far below the 64 MB that servers take
 QUERY_ROWS_MAX = 16_384
 
 SETTLE_WAIT_S = 0.5
-# Milvus indexes no smaller segment (its `minSegmentNumRowsToEnableIndex`).
+# Milvus indexes no smaller segment: its `minSegmentNumRowsToEnableIndex`, unless a server sets another.
 INDEXED_ROWS_MIN = 1_024
 
 # A crash inserts rows again, and Milvus drops repeats only after it has counted them.
@@ -178,7 +176,9 @@ class MilvusIndex:
             self._connected().flush(self.collection, timeout=timeout_s)
         while left := self._unindexed() or self._unserved():
             if time.monotonic() > deadline:
-                raise IndexUnavailable(f"{self._doing('settle')}: {left} rows not indexed in {timeout_s:g} s")
+                raise IndexUnavailable(
+                    f"{self._doing('settle')}: {left} rows not indexed, or not searched by it, in {timeout_s:g} s"
+                )
             time.sleep(SETTLE_WAIT_S)
 
     def _unindexed(self) -> int:
@@ -189,7 +189,10 @@ class MilvusIndex:
         return int(found["pending_index_rows"])
 
     def _unserved(self) -> int:
-        """Rows of sealed segments that no query node searches by an index yet."""
+        """Rows of sealed segments that are not known to be searched by an index yet."""
+        if self._settings.index_type == "FLAT":
+            # There is none to search by.
+            return 0
         where = {"collection_name": self.collection, "timeout": self._settings.timeout_s}
         with asking(self._doing("list segments")):
             sealed = self._connected().list_persistent_segments(**where)
@@ -207,9 +210,7 @@ class MilvusIndex:
             return
         client.close()
         if self._settings.embedded:
-            # The client leaves Milvus Lite's process running; only its manager ends it.
-            manager = importlib.import_module("milvus_lite.server_manager").server_manager_instance
-            manager.release_server(self._settings.uri)
+            lite.release(self._settings.uri)
 
     def _connected(self) -> MilvusClient:
         """The client; connecting is one round trip."""
@@ -226,7 +227,7 @@ class MilvusIndex:
             read_secret_file(settings.server_pem, "index.server_pem")
             options = {"secure": True, "server_pem_path": str(settings.server_pem)}
         if settings.embedded:
-            _load_lite()
+            lite.load()
         token = read_secret(settings.token, settings.token_file, "index.token_file")
         try:
             return MilvusClient(settings.uri, token=token, timeout=settings.timeout_s, dedicated=True, **options)
@@ -265,7 +266,7 @@ class MilvusIndex:
             result = handler.insert_rows(self.collection, records, timeout=self._settings.timeout_s, context=context)
         if result.insert_count != len(records):
             raise IndexUnavailable(f"{self._doing('insert')}: {result.insert_count} of {len(records)} rows taken")
-        timestamp = _clock_timestamp() if self._settings.embedded else int(result.timestamp)
+        timestamp = lite.clock_timestamp() if self._settings.embedded else int(result.timestamp)
         if timestamp < TIMESTAMP_MIN:
             raise IndexUnavailable(f"{self._doing('insert')}: acknowledged without a timestamp ({timestamp})")
         return timestamp
@@ -283,22 +284,3 @@ class MilvusIndex:
 
     def _doing(self, what: str, name: str = "") -> str:
         return f"{what} in collection {name or self.collection} at {without_user_info(self._settings.uri)}"
-
-
-def _clock_timestamp() -> int:
-    """A timestamp for Milvus Lite, which gives none: milliseconds in the place where Milvus has them."""
-    return (time.time_ns() // 1_000_000) * TIMESTAMP_MIN
-
-
-def _load_lite() -> None:
-    """Import Milvus Lite, whose use of pkg_resources warns.
-
-    Raises:
-        SettingError: it is not installed.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            importlib.import_module("milvus_lite.server_manager")
-        except ImportError as error:
-            raise SettingError("index.uri ends in .db: install dejaview[embedded] for Milvus Lite") from error
