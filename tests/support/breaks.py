@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -76,6 +76,7 @@ def _fail_open() -> None:
     )
     replace("stream.neighbours.milvus.index.MilvusIndex", "get", _nothing_on_error(lambda _ids: {}))
     replace("stream.indexview.IndexView", "refresh", _quiet)
+    replace("stream.indexview.IndexView", "follow", _quiet)
 
 
 def _nothing_on_error(nothing: Callable[[Any], Any]) -> Callable[[Call], Call]:
@@ -296,10 +297,11 @@ def _no_tenant_filter() -> None:
 
 
 def _any_tenants_hits(original: Call) -> Call:
-    def hits(self: Any, tenant: str, answer: Iterable[Any]) -> Any:
-        for hit in answer:
-            hit["entity"]["tenant"] = tenant
-        return original(self, tenant, answer)
+    def hits(self: Any, tenant: str, answer: Any, queries: int) -> Any:
+        for field in answer.data.fields_data:
+            if field.field_name == "tenant":
+                field.scalars.string_data.data[:] = [tenant] * len(field.scalars.string_data.data)
+        return original(self, tenant, answer, queries)
 
     return hits
 
