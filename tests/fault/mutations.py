@@ -37,6 +37,7 @@ _HUNG = "tests/fault/test_shutdown.py::test_shutdown_while_a_server_hangs"
 _SIGNALS = "tests/fault/test_shutdown.py::test_more_signals_during_the_drain"
 _HELD = "tests/fault/test_held_back.py::test_a_dead_decider_holds_readers_back_for_a_bounded_time"
 _TENANTS = "tests/service/test_main_path.py::test_tenants_do_not_see_each_other"
+_BEGINS_AGAIN = "tests/unit/test_commit.py::test_a_ledger_that_begins_again_is_not_written_to"
 _DIFFER = r"differ from the offline judge"
 _FAILED = 1
 # The test's own scene did not come about: that proves nothing.
@@ -64,7 +65,7 @@ TABLE = (
     Mutation("R2", "forgetful-restore", f"{_STEP}[commit.7]", rf"contradictory: \d+|{_DIFFER}"),
     Mutation("R3", "no-window", f"{_SWARM}[calm]", rf"{_DIFFER}|'unique': \d+"),
     Mutation("R3", "trust-the-index", f"{_SWARM}[calm]", rf"{_DIFFER}|'unique': \d+"),
-    Mutation("R3", "any-ledger-offset", f"{_ANEW}[ledger]", r"ledger offset 0 after \d+|assert not wrong"),
+    Mutation("R3", "any-ledger-offset", _BEGINS_AGAIN, "DID NOT RAISE"),
     Mutation("R3", "topics-unwatched", f"{_ANEW}[fingerprints]", r"TimeoutExpired"),
     Mutation("R4", "fail-open", f"{_AWAY}[stopped-12.0]", r"not within \d+ s: not ready|answered without an index"),
     Mutation("R4", "ignore-fall-back", f"{_LOST}[dropped-without-index-stage]", _DIFFER),
@@ -77,7 +78,7 @@ TABLE = (
     Mutation("R9", "long-transactions", f"{_HELD}[KILL]", r"assert \d+\.\d+ <= \d+"),
     Mutation("R10", "swap-colours", "tests/unit/test_models_encoder.py", r"does not reproduce the golden vectors"),
     Mutation("R11", "no-tenant-filter", _TENANTS, r"Counter\(\{'duplicate': [67]\}\)"),
-    Mutation("R11", "one-window-for-all", "tests/unit/test_fuzz_tenants.py", r"candidate of tenant '\S+' for an item"),
+    Mutation("R11", "one-window-for-all", "tests/unit/test_fuzz_tenants.py", r"candidates of tenants .* for an item"),
 )
 
 
