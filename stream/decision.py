@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from models import panels
-from models.perceptual import DISTANCE_MAX, QUALITY_MIN, agreement
+from models.perceptual import DISTANCE_MAX, QUALITY_MIN, agreement, hamming
 from schemas.events import Box, Evidence, Fingerprint, Vector, Verdict, VerdictKind, decode_embedding
 from stream.neighbours.protocol import Hit
+from stream.neighbours.rows import best_hits
 from stream.tenants import row_id
 
 DIGITS = 4
@@ -128,25 +128,25 @@ class _Ranked(NamedTuple):
         return {
             "upload_id": hit.upload_id,
             "similarity": round(hit.similarity, DIGITS),
-            "score": -self.below,
+            "score": self.score,
             "verdict": hit.verdict,
             "panel": self.box,
         }
 
 
 _SAME_BYTES = 1.0
-_tenant, _row_id, _similarity = (itemgetter(Hit._fields.index(name)) for name in ("tenant", "row_id", "similarity"))
+_tenant, _row_id = (itemgetter(Hit._fields.index(name)) for name in ("tenant", "row_id"))
 
 
-def _scored(view: View, hit: Hit, bits: int) -> _Ranked:
+def _scored(view: View, hit: Hit) -> _Ranked:
     """Similarity less half of both biases (symmetric background normalisation), and what the perceptual hashes add.
 
-    A panel's is lowered by `panels.COST`. `bits`: the view's PDQ hash.
+    A panel's is lowered by `panels.COST`.
     """
     embedding = score = hit.similarity - (view.bias + hit.bias) / 2 - (panels.COST if view.box is not None else 0.0)
     agreed = False
     if view.pdq_quality >= QUALITY_MIN and hit.pdq_quality >= QUALITY_MIN:
-        distance = (bits ^ int(hit.pdq, 16)).bit_count()
+        distance = hamming(view.pdq, hit.pdq)
         score += agreement(distance)
         agreed = distance <= DISTANCE_MAX
     return _Ranked(True, -round(score, DIGITS), hit.ledger_offset, hit.row_id, hit, embedding, agreed, view.box)
@@ -200,9 +200,8 @@ def _rank(item: Item, found: Sequence[Iterable[Hit]], rule: Rule) -> Sequence[_R
         views = views[:1]
     best: dict[str, _Ranked] = {}
     for view, candidates in views:
-        bits = int(view.pdq, 16)
-        for hit in _nearest(candidates, rule.neighbours_max):
-            ranked = _scored(view, hit, bits)
+        for hit in best_hits(candidates, rule.neighbours_max):
+            ranked = _scored(view, hit)
             if hit.row_id == item.row_id:
                 ranked = ranked._replace(differs=False, below=-_SAME_BYTES, embedding=_SAME_BYTES)
             known = best.get(hit.row_id)
@@ -224,25 +223,6 @@ def _candidates(item: Item, view: View, hits: Iterable[Hit]) -> list[Hit]:
     if view.box is not None:
         return [hit for hit in known if hit.row_id != item.row_id]
     return [hit.at(_SAME_BYTES) if hit.row_id == item.row_id else hit for hit in known]
-
-
-def _nearest(candidates: Iterable[Hit], rows_max: int) -> list[Hit]:
-    """The most similar first, one hit a row: the window and the index may both know it, a repeated insert is one row.
-
-    Equals by ledger offset and row id; those that tie with the last one are compared before the cut.
-    """
-    nearest: dict[str, Hit] = {}
-    least = -math.inf
-    for hit in sorted(candidates, key=_similarity, reverse=True):
-        if len(nearest) >= rows_max and hit.similarity < least:
-            break
-        known = nearest.get(hit.row_id)
-        if known is None:
-            least = hit.similarity
-        elif hit.similarity < known.similarity or hit.ledger_offset >= known.ledger_offset:
-            continue
-        nearest[hit.row_id] = hit
-    return sorted(nearest.values(), key=lambda hit: (-hit.similarity, hit.ledger_offset, hit.row_id))[:rows_max]
 
 
 def _kind(best: _Ranked | None, rule: Rule) -> VerdictKind:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +18,7 @@ from stream.neighbours.protocol import TIMESTAMP_MIN, Found, Hit, Link, Row
 ENTRY_BYTES_MAX = 65_535
 UPLOAD_ID_BYTES_MAX = 1_024  # 256 characters of up to four bytes
 HIT_FIELDS = Hit._fields[:-1]
+_similarity = itemgetter(Hit._fields.index("similarity"))
 
 Item = TypeVar("Item")
 
@@ -64,12 +67,22 @@ def check_guarantee(guarantee: int | None) -> None:
 
 
 def best_hits(hits: Iterable[Hit], limit: int) -> list[Hit]:
-    """Hits joined by row id, most similar first, equals by ledger offset and then row id."""
-    ordered = sorted(hits, key=lambda hit: (-hit.similarity, hit.ledger_offset, hit.row_id))
+    """The most similar first, one hit a row: the window and the index may both know it, a repeated insert is one row.
+
+    Equals by ledger offset and row id; those that tie with the last one are compared before the cut.
+    """
     joined: dict[str, Hit] = {}
-    for hit in ordered:
-        joined.setdefault(hit.row_id, hit)
-    return list(joined.values())[:limit]
+    least = -math.inf
+    for hit in sorted(hits, key=_similarity, reverse=True):
+        if len(joined) >= limit and hit.similarity < least:
+            break
+        known = joined.get(hit.row_id)
+        if known is None:
+            least = hit.similarity
+        elif hit.similarity < known.similarity or hit.ledger_offset >= known.ledger_offset:
+            continue
+        joined[hit.row_id] = hit
+    return sorted(joined.values(), key=lambda hit: (-hit.similarity, hit.ledger_offset, hit.row_id))[:limit]
 
 
 def hit_of_row(row: Row, similarity: float) -> Hit:

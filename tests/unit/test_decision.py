@@ -87,14 +87,14 @@ def test_ties_go_to_the_earlier_row() -> None:
 
 
 def test_ties_at_the_cut_go_to_the_earlier_rows() -> None:
-    """Rows that tie with the last one are compared before it is cut. Break: `<=` for `<` in `_nearest`."""
+    """Rows that tie with the last one are compared before it is cut. Break: `<=` for `<` in `best_hits`."""
     equals = [hit(0.5, name=f"{n:02}", offset=n) for n in reversed(range(RULE.neighbours_max + 5))]
     neighbours = judge(item(), [hit(0.9, name="best"), *equals], RULE).neighbours
     assert [one.upload_id for one in neighbours] == ["best", *(f"{n:02}" for n in range(RULE.neighbours_max - 1))]
 
 
 def test_a_row_that_came_twice_counts_from_the_first_time() -> None:
-    """Break: keep the later ledger offset in `_nearest`."""
+    """Break: keep the later ledger offset in `best_hits`."""
     twice = [hit(0.9, name="twice", offset=9), hit(0.9, name="twice", offset=3)]
     for rows in (twice, twice[::-1]):
         match = judge(item(), [*rows, hit(0.9, name="once", offset=5)], RULE).match
@@ -103,7 +103,7 @@ def test_a_row_that_came_twice_counts_from_the_first_time() -> None:
 
 
 def test_the_own_row_counts_from_the_first_time() -> None:
-    """Two owners can both have judged the same bytes (at_least_once). Break: similarity 1 behind `_nearest`."""
+    """Two owners can both have judged the same bytes (at_least_once). Break: similarity 1 behind `best_hits`."""
     made = item()
     rows = [exact(made, name="late", offset=9)._replace(similarity=0.9), exact(made, name="early", offset=3)]
     for order in (rows, rows[::-1]):
@@ -132,7 +132,7 @@ def test_perceptual_evidence_needs_two_detailed_pictures() -> None:
 
 @given(candidates, st.randoms(use_true_random=False))
 def test_order_and_repetition_of_candidates_do_not_matter(hits: list, rng: random.Random) -> None:  # type: ignore[type-arg]
-    """The window and the index may both know a row, in any order. Break: take the last hit of a row in `_nearest`."""
+    """The window and the index may both know a row, in any order. Break: take the last hit of a row in `best_hits`."""
     made = item()
     shuffled = hits * 2
     rng.shuffle(shuffled)
