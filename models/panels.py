@@ -38,7 +38,11 @@ _BLOCKS = 8
 _LEVELS = 8
 _GROUND_MAX, _FILLED_MIN = 0.4, 0.25
 
+# Stands for the share of a side that lies on the picture's own rim.
+_RIM = 2.0
+
 _Flags: TypeAlias = NDArray[np.bool_]
+_Numbers: TypeAlias = NDArray[np.intp]
 
 
 class Box(NamedTuple):
@@ -72,20 +76,19 @@ def panels(pixels: Pixels) -> list[Box]:
     upright, level = _edges(planes), _edges(planes.swapaxes(1, 2))
     columns, rows = _places(upright), _places(level)
     of_columns, of_rows = _shares(upright, columns, rows), _shares(level, rows, columns)
-    across, down = _apart(columns), _apart(rows)
+    left, right = _apart(columns)
+    top, bottom = (ends[:, None] for ends in _apart(rows))
+    upright_sides = of_columns[left, top, bottom], of_columns[right, top, bottom]
+    sides = np.stack([*upright_sides, of_rows[top, left, right], of_rows[bottom, left, right]])
     found = []
-    for top, bottom in down:
-        for left, right in across:
-            box = Box(columns[left], rows[top], columns[right], rows[bottom])
-            inner = [
-                *(of_columns[n][top][bottom] for n in (left, right) if 0 < columns[n] < SIDE),
-                *(of_rows[n][left][right] for n in (top, bottom) if 0 < rows[n] < SIDE),
-            ]
-            if not inner or min(inner) < _SIDE_MIN or sum(inner) < _MEAN_MIN[len(inner)] * len(inner):
-                continue
-            if _AREA_MIN <= box.area / SIDE**2 <= _AREA_MAX:
-                # A cell is surer than its row, which has one side less.
-                found.append((sum(share - _SIDE_MIN for share in inner), box))
+    for down, across in np.argwhere((sides >= _SIDE_MIN).all(axis=0)):
+        inner = [share for share in sides[:, down, across].tolist() if share != _RIM]
+        if not inner or sum(inner) < _MEAN_MIN[len(inner)] * len(inner):
+            continue
+        box = Box(columns[left[across]], rows[top[down, 0]], columns[right[across]], rows[bottom[down, 0]])
+        if _AREA_MIN <= box.area / SIDE**2 <= _AREA_MAX:
+            # A cell is surer than its row, which has one side less.
+            found.append((sum(share - _SIDE_MIN for share in inner), box))
     kept: list[Box] = []
     for _, box in sorted(found, reverse=True):
         if len(kept) == PANELS_MAX:
@@ -97,9 +100,10 @@ def panels(pixels: Pixels) -> list[Box]:
 
 def _plain(pixels: Pixels, box: Box) -> bool:
     """Whether hardly anything is in the box but a ground, or text on one. A thing on white fills more blocks."""
-    inside = pixels[box.top : box.bottom, box.left : box.right].mean(axis=2)
-    levels = np.bincount((inside / _LEVELS).astype(np.intp).ravel(), minlength=256 // _LEVELS)
-    ground = np.abs(inside - _LEVELS * (levels[:-1] + levels[1:]).argmax() - _LEVELS) <= _LEVELS
+    # The sum of a pixel's colours: three times its brightness.
+    inside = pixels[box.top : box.bottom, box.left : box.right].sum(axis=2, dtype=np.int16)
+    levels = np.bincount((inside // (3 * _LEVELS)).ravel(), minlength=256 // _LEVELS)
+    ground = np.abs(inside - 3 * _LEVELS * ((levels[:-1] + levels[1:]).argmax() + 1)) <= 3 * _LEVELS
     rows, columns = (np.linspace(0, size, _BLOCKS, endpoint=False).astype(int) for size in ground.shape)
     counts = np.add.reduceat(np.add.reduceat(ground, rows, axis=0, dtype=np.int64), columns, axis=1)
     sizes = np.diff([*rows, ground.shape[0]])[:, None] * np.diff([*columns, ground.shape[1]])
@@ -121,28 +125,34 @@ def _edges(planes: Pixels) -> _Flags:
 
 def _places(edges: _Flags) -> list[int]:
     """Where straight upright lines are: at most six, and both rims of the picture. Ascending."""
-    shares = edges.mean(axis=0)
+    counts = edges.view(np.uint8).sum(axis=0, dtype=np.uint8)
     places = [0, SIDE]
     for _ in range(_LINES_MAX):
-        place = int(shares.argmax())
-        if shares[place] < _LINE_MIN:
+        place = int(counts.argmax())
+        if counts[place] < _LINE_MIN * SIDE:
             break
         places.append(place)
-        shares[max(0, place - _APART + 1) : place + _APART] = 0
+        counts[max(0, place - _APART + 1) : place + _APART] = 0
     return sorted(places)
 
 
-def _apart(places: list[int]) -> list[tuple[int, int]]:
-    """Which two are far enough from each other for a panel, by number."""
-    return [(a, b) for a, b in combinations(range(len(places)), 2) if places[b] - places[a] >= _SIDE_PIXELS_MIN]
+def _apart(places: list[int]) -> tuple[_Numbers, _Numbers]:
+    """Which two are far enough from each other for a panel, by number: the first ones, and the second ones."""
+    pairs = [(a, b) for a, b in combinations(range(len(places)), 2) if places[b] - places[a] >= _SIDE_PIXELS_MIN]
+    first, second = np.array(pairs).T
+    return first, second
 
 
-def _shares(edges: _Flags, places: list[int], ends: list[int]) -> list[list[list[float]]]:
-    """Of every line, between every two ends, the share that is an edge; a line may be a pixel off."""
+def _shares(edges: _Flags, places: list[int], ends: list[int]) -> NDArray[np.float64]:
+    """Of every line, between every two ends, the share that is an edge; a line may be a pixel off.
+
+    A rim of the picture is no line: `_RIM`.
+    """
     near = np.clip(np.array(places)[:, None] + (-1, 0, 1), 0, SIDE - 1)
+    lines = edges.view(np.uint8)[:, near.ravel()]
     counts = np.zeros((len(ends), *near.shape), dtype=np.int64)
-    np.add.reduceat(edges, ends[:-1], axis=0, dtype=np.int16)[:, near].cumsum(axis=0, out=counts[1:])
+    np.add.reduceat(lines, ends[:-1], axis=0, dtype=np.uint8).reshape(-1, *near.shape).cumsum(axis=0, out=counts[1:])
     lengths = np.maximum(1, np.array(ends)[None, :] - np.array(ends)[:, None])
-    between = (counts[None] - counts[:, None]).max(axis=3) / lengths[..., None]
-    shares: list[list[list[float]]] = between.transpose(2, 0, 1).tolist()
+    shares: NDArray[np.float64] = ((counts[None] - counts[:, None]).max(axis=3) / lengths[..., None]).transpose(2, 0, 1)
+    shares[[0, -1]] = _RIM
     return shares

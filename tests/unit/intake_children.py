@@ -44,10 +44,10 @@ def child(program: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-c", program, *arguments)
 
 
-def photo(seed: int = 1) -> bytes:
+def photo(seed: int = 1, size: tuple[int, int] = (300, 200)) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).resize((300, 200)).save(file, "JPEG")
+    Image.fromarray(pixels).resize(size).save(file, "JPEG")
     return file.getvalue()
 
 

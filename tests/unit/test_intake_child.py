@@ -110,3 +110,20 @@ def test_child_imports_little() -> None:
     environment = {**os.environ, "PYTHONPATH": str(HOME)}
     result = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True)
     assert not {b"pydantic", b"schemas.events", b"torch", b"openvino"} & set(result.stdout.split())
+
+
+def test_memory_serves_the_next_picture(make_pool: MakePool) -> None:
+    """A warm child asks the kernel for no pages: 10 a picture at most, 200 of them without. Break: drop the MALLOC_."""
+    pool, pictures = make_pool(), 30
+    large = photo(size=(640, 480))
+    for _ in range(pictures):
+        pool.decode(large)
+    before = faults(*pool.pids)
+    for _ in range(pictures):
+        pool.decode(large)
+    assert faults(*pool.pids) - before < 10 * pictures
+
+
+def faults(pid: int) -> int:
+    """Minor page faults of a process: field 10 of proc(5)'s stat, the name's end counted from."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
