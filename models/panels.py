@@ -93,15 +93,15 @@ def panels(pixels: Pixels) -> list[Box]:
     for _, box in sorted(found, reverse=True):
         if len(kept) == PANELS_MAX:
             break
-        if all(box.overlap(other) < _OVERLAP_MAX for other in kept) and not _plain(pixels, box):
+        if all(box.overlap(other) < _OVERLAP_MAX for other in kept) and not _plain(planes, box):
             kept.append(box)
     return kept
 
 
-def _plain(pixels: Pixels, box: Box) -> bool:
+def _plain(planes: Pixels, box: Box) -> bool:
     """Whether hardly anything is in the box but a ground, or text on one. A thing on white fills more blocks."""
     # The sum of a pixel's colours: three times its brightness.
-    inside = pixels[box.top : box.bottom, box.left : box.right].sum(axis=2, dtype=np.int16)
+    inside = planes[:, box.top : box.bottom, box.left : box.right].sum(axis=0, dtype=np.int16)
     levels = np.bincount((inside // (3 * _LEVELS)).ravel(), minlength=256 // _LEVELS)
     ground = np.abs(inside - 3 * _LEVELS * ((levels[:-1] + levels[1:]).argmax() + 1)) <= 3 * _LEVELS
     rows, columns = (np.linspace(0, size, _BLOCKS, endpoint=False).astype(int) for size in ground.shape)
