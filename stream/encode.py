@@ -36,6 +36,8 @@ log = logging.getLogger("dejaview.encode")
 STAGE = "encode"
 IDLE_WAIT_S = 0.1
 BUSY_WAIT_S = 0.005
+# So long it may take in nothing before it says so to the group's client.
+FULL_S = 1.0
 # A commit is a round trip; what a crash repeats for want of one DECIDE drops.
 COMMIT_EVERY_S = 0.2
 
@@ -70,6 +72,7 @@ class EncodeStage:
         self._in_flight: dict[tuple[int, int], Prepared] = {}
         self._in_flight_bytes = 0
         self._full = False
+        self._full_since_s = 0.0
         self._commit_at_s = 0.0
         self._unpublished: list[Prepared] = []
         self._unreached = 0
@@ -133,12 +136,21 @@ class EncodeStage:
         self._report()
 
     def _take_in(self, consumer: GroupConsumer) -> None:
-        """Poll for as much as fits; poll also when nothing fits, so that the group keeps this member."""
+        """Poll for as much as fits. Full for `FULL_S` it polls, too, so that the group keeps this member: paused.
+
+        Not at once: librdkafka throws away what it has fetched of a paused partition, and takes a second to go on.
+        """
         encode = self._settings.encode
         room = encode.in_flight_items_max - len(self._in_flight)
         byte_room = encode.in_flight_bytes_max - self._in_flight_bytes
         record_bytes_max = self._settings.topics.message_bytes_max + self._settings.intake.bytes_max
         records_max = min(room, byte_room // record_bytes_max, encode.batch_items_max)
+        now = time.monotonic()
+        if records_max >= 1:
+            self._full_since_s = now
+        elif not self._full and now - self._full_since_s < FULL_S:
+            self._collect(BUSY_WAIT_S)
+            return
         self._pause_when_full(consumer, full=records_max < 1)
         wait_s = BUSY_WAIT_S if self._in_flight else IDLE_WAIT_S
         for record in consumer.poll(max(1, records_max), wait_s, 0.0):

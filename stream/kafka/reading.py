@@ -113,6 +113,7 @@ class Reading:
             with suppress(KafkaException):
                 self._take_again(consumer, TopicPartition(self._topic, partition, self._places[partition]))
         consumer.resume([TopicPartition(self._topic, p) for p in wanted])
+        self._wake(consumer, wanted)
         self._silence.watch(p for p in wanted if p in self._sought)
 
     def revive(self, consumer: Consumer) -> None:
@@ -147,6 +148,13 @@ class Reading:
             return
         self.revived += 1
         self._silence.revived(partition)
+
+    def _wake(self, consumer: Consumer, partitions: Iterable[int]) -> None:
+        """Have fetching begin now: a broker's thread without anything to fetch sleeps for up to a second, and a resume
+        does not wake it. A request does; its answer is not waited for.
+        """
+        with suppress(KafkaException):
+            consumer.offsets_for_times([TopicPartition(self._topic, p, 0) for p in partitions], timeout=0)
 
     def _forget(self, partition: int) -> None:
         self._sought.discard(partition)

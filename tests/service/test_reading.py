@@ -92,6 +92,26 @@ def test_a_partition_taken_anew_is_read(kafka: KafkaServer, capfd: pytest.Captur
     assert "outdated op FETCH_START" not in told
 
 
+def test_a_resume_wakes_the_reader(opened: Member) -> None:
+    """With all partitions paused librdkafka's thread sleeps for up to a second; the best of five tries comes at once.
+
+    Break: leave out `_wake`.
+    """
+    partitions = range(PARTITIONS)
+    waited_s = []
+    for _ in range(5):
+        opened.consumer.pause(partitions)
+        opened.read(1.3)
+        opened.send(partitions)
+        begun = time.monotonic()
+        opened.consumer.resume(partitions)
+        while not opened.consumer.poll(1, 0.01, 0.0):
+            """It is on its way."""
+        waited_s.append(time.monotonic() - begun)
+        opened.read(0.5)
+    assert min(waited_s) < 0.2, waited_s
+
+
 def test_a_resume_that_was_lost_is_noticed(opened: Member, caplog: pytest.LogCaptureFixture) -> None:
     """Paused behind the reader's back, as after a resume that a rebalance has overtaken: read on from its place.
 

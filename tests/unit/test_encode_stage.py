@@ -33,9 +33,12 @@ class Group:
         self.seen = Event()
         self.committed: list[Mapping[int, int]] = []
         self.commits: Callable[[], object] = lambda: None
+        self.polls_s: list[float] = []
+        self.pauses_s: list[float] = []
 
     def poll(self, *_: object) -> list[Record]:
         assert self.stage is not None
+        self.polls_s.append(time.monotonic())
         if not self.seen.is_set():
             self.stage.assigned([0, 1])
             self.stage._open(cast("Any", self))
@@ -61,9 +64,12 @@ class Group:
 
     revived = 0
 
+    def pause(self, _: object) -> None:
+        self.pauses_s.append(time.monotonic())
+
     def nothing(self, *_: object) -> None: ...
 
-    seek = pause = resume = nothing
+    seek = resume = nothing
 
 
 class Waiting(Preparer):
@@ -103,11 +109,11 @@ class Producer:
 class Bench:
     """A stage over a group and a producer in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, **encode: int) -> None:
         # When the broker is back, in seconds after the word to stop.
         self.back_after_s: float | None = None
         # A batch each: the first is waited for when it is told to stop, the others are the drain's.
-        settings = Settings(drain_s=DRAIN_S, encode={"batch_items_max": 1})
+        settings = Settings(drain_s=DRAIN_S, encode={"batch_items_max": 1, **encode})
         self.group, self.producer = Group(), Producer()
         self.made = 0
         self.stops_after_s = 0.1
@@ -211,3 +217,24 @@ def test_a_producer_that_delivers_nothing_twice_is_replaced(bench: Bench) -> Non
     assert first.purged
     assert len(bench.producer.sent) == 3
     assert bench.group.committed[-1] == {0: 3}
+
+
+def test_it_pauses_only_when_it_was_full_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause costs what was fetched: a full stage takes nothing for a moment. Then it pauses, and polls, or its group
+    would think it dead. Break: pause at once; `return` from `_take_in` whenever nothing fits.
+    """
+    monkeypatch.setattr("stream.encode.FULL_S", 0.3)
+    bench = Bench(in_flight_items_max=3)
+    bench.stops_after_s = 0.6
+    # Nothing is published, so nothing goes.
+    monkeypatch.setattr(bench.producer, "flush", failing)
+    monkeypatch.setattr("stream.encode.UNREACHED_MAX", 99)
+    bench.run()
+    first, *later = bench.group.polls_s
+    assert 0.3 <= bench.group.pauses_s[0] - first < 0.6
+    assert later[0] - first >= 0.3
+    assert len(later) > 3
+
+
+def failing(*_: object, **__: object) -> None:
+    raise BrokerUnavailable("not acknowledged")
