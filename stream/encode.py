@@ -40,6 +40,8 @@ BUSY_WAIT_S = 0.005
 FULL_S = 1.0
 # A commit is a round trip; what a crash repeats for want of one DECIDE drops.
 COMMIT_EVERY_S = 0.2
+# It looks at everything in flight, and turns may be milliseconds apart.
+REPORT_EVERY_S = 0.1
 
 
 class EncodeStage:
@@ -74,6 +76,7 @@ class EncodeStage:
         self._full = False
         self._full_since_s = 0.0
         self._commit_at_s = 0.0
+        self._report_at_s = 0.0
         self._unpublished: list[Prepared] = []
         self._unreached = 0
         self._backoff = Backoff(settings.kafka.request_timeout_s)
@@ -133,7 +136,9 @@ class EncodeStage:
             self._health.unready(f"{STAGE} output", str(error))
             self._backoff.failed()
             log.warning("tried again: %s", error)
-        self._report()
+        if time.monotonic() >= self._report_at_s:
+            self._report()
+            self._report_at_s = time.monotonic() + REPORT_EVERY_S
 
     def _take_in(self, consumer: GroupConsumer) -> None:
         """Poll for as much as fits. Full for `FULL_S` it polls, too, so that the group keeps this member: paused.
