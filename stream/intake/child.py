@@ -31,8 +31,8 @@ REPLY_S = 5.0
 REAP_S = 5.0
 CHUNK_BYTES = 1 << 18
 STDERR_CHARS_MAX = 400
-# Free memory that a process keeps for the next picture.
-KEPT_BYTES_MAX = 16 << 20
+# Free memory that a process keeps for the next picture; glibc takes no larger threshold.
+KEPT_BYTES_MAX = 32 << 20
 
 
 class NotStartedError(Exception):
@@ -202,7 +202,8 @@ class DecoderProcess:
 def _widen(descriptor: int) -> None:
     """Let a pipe hold a small photo, and a reply, at once: else each side wakes the other for every 64 KiB.
 
-    A process that may have no more pipe memory (pipe(7)) goes on with what it has; other kernels know no such call.
+    A user that may have no more pipe memory (`pipe-user-pages-soft` in pipe(7): 64 MiB) goes on with what it has; other
+    kernels know no such call.
     """
     if sys.platform == "linux":
         with suppress(OSError):
@@ -221,6 +222,6 @@ def _environment() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         # glibc: memory of one picture serves the next. Else it goes back to the kernel, and every page of it comes as a
         # fault again: a fifth of what a small photo costs.
-        "MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES_MAX // 2),
+        "MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES_MAX),
         "MALLOC_TRIM_THRESHOLD_": str(KEPT_BYTES_MAX),
     }

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from stream.kafka.client import translated
 from stream.kafka.records import Record
@@ -20,6 +20,7 @@ from stream.kafka.silence import Look, Silence
 log = logging.getLogger("dejaview.kafka")
 
 ASK_TIMEOUT_S = 1.0
+WAKE_TIMEOUT_S = 0.5
 
 
 class Reading:
@@ -106,6 +107,7 @@ class Reading:
 
     def resume(self, consumer: Consumer, partitions: Iterable[int]) -> None:
         wanted = list(partitions)
+        nothing_was_read = not self._sought - self._paused
         self._paused.difference_update(wanted)
         for partition in self._strayed.intersection(wanted):
             self._strayed.discard(partition)
@@ -113,7 +115,8 @@ class Reading:
             with suppress(KafkaException):
                 self._take_again(consumer, TopicPartition(self._topic, partition, self._places[partition]))
         consumer.resume([TopicPartition(self._topic, p) for p in wanted])
-        self._wake(consumer, wanted)
+        if nothing_was_read:
+            self._wake(consumer, wanted)
         self._silence.watch(p for p in wanted if p in self._sought)
 
     def revive(self, consumer: Consumer) -> None:
@@ -150,11 +153,13 @@ class Reading:
         self._silence.revived(partition)
 
     def _wake(self, consumer: Consumer, partitions: Iterable[int]) -> None:
-        """Have fetching begin now: a broker's thread without anything to fetch sleeps for up to a second, and a resume
-        does not wake it. A request does; its answer is not waited for.
+        """Have fetching begin now: a broker's thread that fetches nothing sleeps for up to a second in spite of a resume.
+
+        A request wakes it; the cheapest asks for the ends. It is answered at once, as no fetch is before it. With no
+        time to wait it would count as timed out, which costs the connection.
         """
         with suppress(KafkaException):
-            consumer.offsets_for_times([TopicPartition(self._topic, p, 0) for p in partitions], timeout=0)
+            consumer.offsets_for_times([TopicPartition(self._topic, p, OFFSET_END) for p in partitions], WAKE_TIMEOUT_S)
 
     def _forget(self, partition: int) -> None:
         self._sought.discard(partition)

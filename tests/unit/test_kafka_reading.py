@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
 from stream.errors import BrokerUnavailable
 from stream.kafka import silence
@@ -51,6 +51,11 @@ class Client:
             self._tell("ends", [])
             return 0, self.end
         return 0, -1001
+
+    def offsets_for_times(self, places: list[TopicPartition], timeout: float) -> None:
+        """librdkafka takes the time to wait for the request's own: with none it drops the connection."""
+        assert timeout > 0
+        self._tell("wake", places)
 
     def names(self) -> list[str]:
         return [name for name, _ in self.told]
@@ -129,6 +134,22 @@ def test_what_comes_of_a_paused_partition_is_read_again_when_it_is_wanted(client
     assert client.names() == ["pause"]
     reading.resume(client, [0])
     assert client.held[0] == 11
+    assert reading.counts(client, 0)
+
+
+def test_a_resume_wakes_a_reader_that_reads_nothing_else(client: Any, reading: Reading) -> None:
+    """Beside others it would wait behind their fetch. Break: wake at every resume, or at none; let a failure out."""
+    reading.pause(client, [0])
+    reading.resume(client, [0])
+    assert client.names() == ["pause", "resume"]
+    reading.pause(client, [0, 1])
+    client.told.clear()
+    reading.resume(client, [0])
+    reading.resume(client, [1])
+    assert client.told == [("resume", ((0, -1001),)), ("wake", ((0, OFFSET_END),)), ("resume", ((1, -1001),))]
+    client.fails = {"wake"}
+    reading.pause(client, [0, 1])
+    reading.resume(client, [0, 1])
     assert reading.counts(client, 0)
 
 
