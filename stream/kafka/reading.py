@@ -153,7 +153,7 @@ class Reading:
         self._silence.revived(partition)
 
     def _wake(self, consumer: Consumer, partitions: Iterable[int]) -> None:
-        """Have fetching begin now: a broker's thread that fetches nothing sleeps for up to a second in spite of a resume.
+        """Have fetching begin now: a broker's thread that fetches nothing sleeps for up to a second, resumed or not.
 
         A request wakes it; the cheapest asks for the ends. It is answered at once, as no fetch is before it. With no
         time to wait it would count as timed out, which costs the connection.
