@@ -73,8 +73,8 @@ class EncodeStage:
         self._unopened: set[int] = set()
         self._in_flight: dict[tuple[int, int], Prepared] = {}
         self._in_flight_bytes = 0
-        self._full = False
-        self._full_since_s = 0.0
+        self._paused = False
+        self._fitted_at_s = 0.0
         self._commit_at_s = 0.0
         self._report_at_s = 0.0
         self._unpublished: list[Prepared] = []
@@ -152,11 +152,11 @@ class EncodeStage:
         records_max = min(room, byte_room // record_bytes_max, encode.batch_items_max)
         now = time.monotonic()
         if records_max >= 1:
-            self._full_since_s = now
-        elif not self._full and now - self._full_since_s < FULL_S:
+            self._fitted_at_s = now
+        elif not self._paused and now - self._fitted_at_s < FULL_S:
             self._collect(BUSY_WAIT_S)
             return
-        self._pause_when_full(consumer, full=records_max < 1)
+        self._pause(consumer, paused=records_max < 1)
         wait_s = BUSY_WAIT_S if self._in_flight else IDLE_WAIT_S
         for record in consumer.poll(max(1, records_max), wait_s, 0.0):
             self._offsets[record.partition].take(record.offset)
@@ -165,17 +165,17 @@ class EncodeStage:
             self._in_flight_bytes += item.charged_bytes
             self._metrics.events.labels(STAGE).inc()
 
-    def _pause_when_full(self, consumer: GroupConsumer, *, full: bool) -> None:
-        if full != self._full:
-            self._full = full
-            (consumer.pause if full else consumer.resume)(list(self._offsets))
+    def _pause(self, consumer: GroupConsumer, *, paused: bool) -> None:
+        if paused != self._paused:
+            self._paused = paused
+            (consumer.pause if paused else consumer.resume)(list(self._offsets))
 
     def _open(self, consumer: GroupConsumer) -> None:
         for partition in sorted(self._unopened):
             consumer.seek(partition, consumer.start_offset(partition, self._settings.first_start))
             self._offsets[partition] = ContiguousOffsets()
             self._unopened.discard(partition)
-            if not self._full:
+            if not self._paused:
                 consumer.resume([partition])
 
     def _give_out(self, *, drain: bool) -> None:

@@ -92,30 +92,25 @@ def test_a_partition_taken_anew_is_read(kafka: KafkaServer, capfd: pytest.Captur
     assert "outdated op FETCH_START" not in told
 
 
-def test_a_resume_wakes_the_reader(kafka: KafkaServer) -> None:
+def test_a_resume_wakes_the_reader(opened: Member) -> None:
     """With all partitions paused librdkafka's thread sleeps for up to a second: half of it on average.
 
     Break: leave out `_wake`.
     """
-    made = member(kafka)
     partitions = range(PARTITIONS)
-    for partition in partitions:
-        made.consumer.seek(partition, 0)
-        made.consumer.resume([partition])
     waited_s = []
     for attempt in range(9):
-        made.send(partitions)
-        assert made.read(0.3)
-        made.consumer.pause(partitions)
-        made.read(1.1 + 0.11 * attempt)
-        made.send(partitions)
+        opened.send(partitions)
+        assert opened.read(0.3)
+        opened.consumer.pause(partitions)
+        opened.read(1.1 + 0.11 * attempt)
+        opened.send(partitions)
         begun = time.monotonic()
-        made.consumer.resume(partitions)
-        while not made.consumer.poll(1, 0.01, 0.0):
+        opened.consumer.resume(partitions)
+        while not opened.consumer.poll(1, 0.01, 0.0):
             """It is on its way."""
         waited_s.append(time.monotonic() - begun)
-        made.read(0.3)
-    made.consumer.close()
+        opened.read(0.3)
     assert sorted(waited_s)[len(waited_s) // 2] < 0.2, waited_s
 
 

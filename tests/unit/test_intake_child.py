@@ -113,7 +113,7 @@ def test_child_imports_little() -> None:
 
 
 def test_memory_serves_the_next_picture(make_pool: MakePool) -> None:
-    """A warm child asks the kernel for no pages: 10 a picture at most, 200 of them without. Break: drop the MALLOC_."""
+    """A warm child asks the kernel for no pages: 10 a picture at most, some 370 without. Break: drop the MALLOC_."""
     pool, pictures = make_pool(), 30
     large = photo(size=(640, 480))
     for _ in range(pictures):
