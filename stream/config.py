@@ -101,7 +101,9 @@ class IndexSettings(Section):
     server_pem: Path | None = Field(None, description="CA certificate for TLS to Milvus")
     collection: str = Field("dejaview", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,99}$", description="the model id is appended")
     index_type: Literal["HNSW", "FLAT", "IVF_FLAT", "AUTOINDEX"] = "HNSW"
-    hnsw_m: Annotated[int, Field(ge=4, le=64)] = 16
+    hnsw_m: Annotated[int, Field(ge=4, le=64)] = Field(
+        32, description="neighbours of a row in the graph; 16 loses rows of segments of 250,000 and more"
+    )
     hnsw_ef_construction: Annotated[int, Field(ge=8, le=1024)] = 200
     search_ef: Annotated[int, Field(ge=8, le=4096)] = 64
     neighbours_max: Annotated[int, Field(ge=1, le=100)] = Field(10, description="nearest rows asked for")
@@ -202,7 +204,7 @@ class DecideSettings(Section):
 
 class LedgerIndexSettings(Section):
     batch_items_max: Positive = Field(512, description="ledger entries per insert")
-    batch_wait_s: Seconds = Field(0.1, description="time to fill a batch")
+    batch_wait_s: Seconds = Field(0.5, description="time to fill a batch; DECIDE's window holds what the index lacks")
     check_interval_s: Seconds = Field(
         1.0, description="an idle index stage looks this often whether the index was emptied"
     )

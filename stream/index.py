@@ -140,27 +140,31 @@ class IndexStage:
         if self._unsure:
             self._index.prepare()
         links = self._index.links(None, None, STRONG)
+        ends: dict[int, int] = {}
         for partition in sorted(self._unopened):
             own = sort_links(links, self._ledger_topic_id, partition, self._partitions)
             check_links(own.other_ledgers, own.other_counts, self._ledger_topic_id, self._partitions)
             progress = chain_end(own.own)
             check_progress(progress, *self._reader.ends(partition))
             self._index.delete_links(strays(own.own))
-            position = progress.offset if progress is not None else 0
+            ends[partition] = progress.offset if progress is not None else 0
             self._timestamp[partition] = progress.timestamp if progress is not None else EARLIEST_TIMESTAMP
-            self._prove(self._link(partition, position, position))
+        self._prove([self._link(partition, end, end) for partition, end in ends.items()])
+        for partition, end in ends.items():
             consumer.start_offset(partition, "earliest")
-            consumer.seek(partition, position)
-            self._position[partition] = position
+            consumer.seek(partition, end)
+            self._position[partition] = end
             self._unopened.discard(partition)
             consumer.resume([partition])
 
-    def _prove(self, link: Link) -> None:
-        """The canary: a link written and found through the real path."""
-        self._acknowledged = self._index.append_link(link)
-        found = self._index.links(self._ledger_topic_id, {link.ledger_partition: link.start}, self._acknowledged)
-        if link not in found:
-            raise IndexUnavailable(f"link {link.link_id} was acknowledged by the index and is not found in it")
+    def _prove(self, links: Sequence[Link]) -> None:
+        """The canary: links written and found through the real path."""
+        self._acknowledged = self._index.append_links(links)
+        since = {link.ledger_partition: link.start for link in links}
+        found = self._index.links(self._ledger_topic_id, since, self._acknowledged)
+        lost = [link.link_id for link in links if link not in found]
+        if lost:
+            raise IndexUnavailable(f"acknowledged by the index and not found in it: {', '.join(lost)}")
 
     def _write(self, consumer: GroupConsumer, records: Sequence[Record]) -> None:
         by_partition: dict[int, list[Record]] = defaultdict(list)
@@ -176,12 +180,12 @@ class IndexStage:
             acknowledged = self._index.insert(rows) if rows else self._stamp(by_partition)
         ends = {partition: own[-1].offset + 1 for partition, own in by_partition.items()}
         with self._metrics.timed(STAGE, "link"):
-            for partition, end in ends.items():
-                self._timestamp[partition] = acknowledged or self._timestamp[partition]
-                link = self._link(partition, self._position[partition], end)
-                self._acknowledged = self._index.append_link(link)
-                self._check_step(link, all_rows, begun)
-                self._position[partition] = end
+            if acknowledged is not None:
+                self._timestamp.update(dict.fromkeys(ends, acknowledged))
+            links = [self._link(partition, self._position[partition], end) for partition, end in ends.items()]
+            self._acknowledged = self._index.append_links(links)
+            self._check_steps(links, all_rows, begun)
+            self._position.update(ends)
         self._unsure = False
         self._metrics.events.labels(STAGE).inc(len(records))
         self._metrics.batch.labels(STAGE).observe(len(records))
@@ -200,22 +204,29 @@ class IndexStage:
         if not self._unsure:
             return None
         partition = next(iter(partitions))
-        return self._index.append_link(self._link(partition, self._position[partition], self._position[partition]))
+        return self._index.append_links([self._link(partition, self._position[partition], self._position[partition])])
 
-    def _check_step(self, link: Link, rows: Sequence[Row], begun: float) -> None:
-        """Make sure that the rows were not emptied away, or put back to before them, until the link came.
+    def _check_steps(self, links: Sequence[Link], rows: Sequence[Row], begun: float) -> None:
+        """Make sure that the rows were not emptied away, or put back to before them, until the links came.
 
         A chain that begins at 0 looks whole whatever it lost. Elsewhere that takes time, or a process that slept.
 
         Raises:
-            BatchAborted: they were; the link is taken back.
+            BatchAborted: they were; those links are taken back.
         """
-        own = [row.row_id for row in rows if row.ledger_partition == link.ledger_partition]
-        if not own or (link.start > 0 and time.monotonic() - begun < LATE_LINK_S):
-            return
-        if own[-1] not in self._index.get([own[-1]], self._acknowledged):
-            self._index.delete_links([link])
-            raise BatchAborted(f"the rows of {link.link_id} are gone from the index: it was emptied meanwhile")
+        late = time.monotonic() - begun >= LATE_LINK_S
+        last_rows = {row.ledger_partition: row.row_id for row in rows}
+        doubted = {
+            last_rows[link.ledger_partition]: link
+            for link in links
+            if link.ledger_partition in last_rows and (late or link.start == 0)
+        }
+        found = self._index.get(list(doubted), self._acknowledged) if doubted else {}
+        lost = [link for row_id, link in doubted.items() if row_id not in found]
+        if lost:
+            self._index.delete_links(lost)
+            names = ", ".join(link.link_id for link in lost)
+            raise BatchAborted(f"the rows of {names} are gone from the index: it was emptied meanwhile")
 
     def _check_chains(self, partitions: Iterable[int]) -> None:
         """Before every write, and now and then when idle: an emptied or restored index must not look whole again.
@@ -240,11 +251,11 @@ class IndexStage:
 
     def _link_past_markers(self, consumer: GroupConsumer) -> None:
         """Markers and aborted records hold nothing to index: DECIDE need not wait for them."""
-        for partition, position in self._position.items():
-            end = consumer.end(partition)
-            if end - position > MARKERS_LEFT_MAX:
-                self._acknowledged = self._index.append_link(self._link(partition, position, end))
-                self._position[partition] = end
+        ends = {p: consumer.end(p) for p, position in self._position.items()}
+        far = {p: end for p, end in ends.items() if end - self._position[p] > MARKERS_LEFT_MAX}
+        if far:
+            self._acknowledged = self._index.append_links([self._link(p, self._position[p], e) for p, e in far.items()])
+            self._position.update(far)
 
     def _start_over(self, consumer: GroupConsumer, error: DejaviewError) -> None:
         """Whatever failed, the index itself says where to go on."""

@@ -65,9 +65,9 @@ class MemoryIndex:
                     self._tenants.setdefault(row.tenant, _TenantRows(self._dimension)).add(row)
             return self._tick()
 
-    def append_link(self, link: Link) -> int:
+    def append_links(self, links: Sequence[Link]) -> int:
         with self._lock:
-            self._links[checked_link_id(link)] = link
+            self._links.update({checked_link_id(link): link for link in links})
             return self._tick()
 
     def links(

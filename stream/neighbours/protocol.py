@@ -107,7 +107,7 @@ STRONG: int | None = None
 class Index(Protocol):
     """Calls raise `IndexUnavailable` when there is no complete answer, never a partial or an empty one.
 
-    `guarantee` is a timestamp of `insert` or `append_link`: the answer sees all that was written up
+    `guarantee` is a timestamp of `insert` or `append_links`: the answer sees all that was written up
     to it; `STRONG` (None) sees everything. Below `TIMESTAMP_MIN` it is refused with ValueError, as is
     a tenant, row id or topic id that could not be one. `NotPermitted` and `StageStopped` (the index
     says that a request is malformed: a bug, here or there) may come from every call.
@@ -146,8 +146,11 @@ class Index(Protocol):
         After an error some of the rows may be there: insert them all again.
         """
 
-    def append_link(self, link: Link) -> int:
-        """Add a link; returns the acknowledgement's timestamp (of the link, not of its rows)."""
+    def append_links(self, links: Sequence[Link]) -> int:
+        """Add links, one at least; returns the acknowledgement's timestamp (of the links, not of their rows).
+
+        After an error some of them may be there: each says what it says alone.
+        """
 
     def links(
         self,

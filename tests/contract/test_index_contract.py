@@ -187,7 +187,7 @@ def test_a_search_with_the_guarantee_sees_the_rows_just_inserted(index: Index) -
 
 def test_timestamps_never_fall(index: Index) -> None:
     stamps = [index.insert([make_row(number)]) for number in range(5)]
-    stamps.append(index.append_link(make_link(0, 5, at=stamps[-1])))
+    stamps.append(index.append_links([make_link(0, 5, at=stamps[-1])]))
     assert stamps == sorted(stamps)
     assert stamps[0] >= 2**18
 
@@ -229,8 +229,7 @@ def test_links_come_back_and_make_a_chain(index: Index) -> None:
     links = [make_link(start, start + 10, at=2**60 + start) for start in range(0, 1_200, 10)]
     other = make_link(0, 10, partition=1)
     foreign = make_link(0, 10, topic="another")
-    for link in (*links, other, foreign):
-        guarantee = index.append_link(link)
+    guarantee = index.append_links([*links, other, foreign])
     own = index.links(links[0].ledger_topic_id, {0: 0}, guarantee)
     assert own == links
     assert index.links(None, {0: 0}, guarantee) == [*links, foreign]
@@ -254,11 +253,11 @@ def test_a_link_is_never_overwritten_and_comes_back_after_deletion(index: Index)
     link = make_link(0, 10)
     longer = Link(link.ledger_topic_id, 0, 12, 0, 20, link.timestamp)
     for one in (link, longer, link):
-        guarantee = index.append_link(one)
+        guarantee = index.append_links([one])
     assert index.links(None, None, guarantee) == [link, longer]
     index.delete_links([link])
     assert index.links(None, None, STRONG) == [longer]
-    guarantee = index.append_link(link)
+    guarantee = index.append_links([link])
     assert index.links(None, None, guarantee) == [link, longer]
 
 
@@ -266,7 +265,7 @@ def test_links_are_no_rows(index: Index) -> None:
     row = make_row(1)
     index.insert([row])
     for start in range(10):
-        guarantee = index.append_link(make_link(start, start + 1))
+        guarantee = index.append_links([make_link(start, start + 1)])
     query = np.zeros((1, DIMENSION), np.float32)
     query[0, 0] = 1  # a link's own vector
     assert [hit.row_id for hit in index.search("acme", query, guarantee)[0]] == [row.row_id]

@@ -353,7 +353,7 @@ def test_nobody_at_the_address_is_unavailable_for_every_call() -> None:
         lambda: index.search("acme", unit(1)[None], None),
         lambda: index.get([make_row(1).row_id], None),
         lambda: index.insert([make_row(1)]),
-        lambda: index.append_link(make_link(0, 1)),
+        lambda: index.append_links([make_link(0, 1)]),
         lambda: index.links(None, None, None),
         lambda: index.delete_links([make_link(0, 1)]),
         index.count_rows,

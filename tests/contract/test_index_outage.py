@@ -66,7 +66,7 @@ def calls(index: MilvusIndex, row: Row) -> list[Callable[[], object]]:
         lambda: index.get([row.row_id], STRONG),
         lambda: index.links(None, None, STRONG),
         lambda: index.links(None, None, None, bounded=True),
-        lambda: index.append_link(make_link(10, 20)),
+        lambda: index.append_links([make_link(10, 20)]),
         lambda: index.insert([row]),
         lambda: index.delete_links([make_link(10, 20)]),
         index.count_rows,
@@ -76,7 +76,7 @@ def calls(index: MilvusIndex, row: Row) -> list[Callable[[], object]]:
 def filled(index: MilvusIndex) -> list[Row]:
     rows = [make_row(number, "acme" if number % 2 else "globex") for number in range(20)]
     guarantee = until_it_works(lambda: index.insert(rows))
-    until_it_works(lambda: index.append_link(make_link(0, 20, at=guarantee)))
+    until_it_works(lambda: index.append_links([make_link(0, 20, at=guarantee)]))
     assert found(index, rows)
     return rows
 

@@ -59,7 +59,7 @@ def test_an_index_of_another_ledger(create: Create, start: int, end: int, change
     made: dict[str, Any] = {"ledger_topic_id": ledger.topic_id, "ledger_partition": 0, "partitions": 2} | change
     index = MilvusIndex(settings.index, load_model().model_id)
     index.prepare()
-    index.append_link(Link(**made, start=start, end=end, timestamp=OLD))
+    index.append_links([Link(**made, start=start, end=end, timestamp=OLD)])
     index.close()
     finding = broken(looked(settings, PROGRESS), PROGRESS)
     assert said in finding.found

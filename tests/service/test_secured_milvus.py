@@ -100,7 +100,7 @@ def test_a_privilege_that_is_missing_is_not_an_empty_answer(secured: Secured, mi
     link = Link("ledger-1", 0, 1, 0, 0, 1 << 18)
     calls: dict[str, Callable[[], object]] = {
         "prepare": index.prepare,
-        "insert": lambda: index.append_link(link),
+        "insert": lambda: index.append_links([link]),
         "query": lambda: index.links("ledger-1", {0: 0}, STRONG),
         "search": lambda: index.search("t", random_vector(1)[None], STRONG),
         "delete": lambda: index.delete_links([link]),

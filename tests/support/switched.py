@@ -40,8 +40,8 @@ class Switched:
         self.after_insert()
         return acknowledged
 
-    def append_link(self, link: Link) -> int:
-        return self._used.append_link(link)
+    def append_links(self, links: Sequence[Link]) -> int:
+        return self._used.append_links(links)
 
     def links(
         self,

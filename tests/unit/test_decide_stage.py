@@ -145,7 +145,7 @@ class Bench:
         self.group = Group(self.did)
         group: Any = self.group
         self.index = Asked(self.did)
-        self.index.append_link(link(0, 9))
+        self.index.append_links([link(0, 9)])
         self.producers: list[weakref.ref[Producers]] = []
         self.metrics = Metrics(CollectorRegistry())
         own = Settings(decide={"progress_interval_s": 1e6}, index={"retry_wait_max_s": 1e-6}, **settings)
@@ -199,7 +199,7 @@ def test_a_commit_waits_for_what_the_index_says_after_the_searches(delivery: str
     assert "commit" not in did
     assert delivery == "exactly_once" or "flush" not in did
     bench.index.then = lambda: None
-    bench.index.append_link(link(0, 9))
+    bench.index.append_links([link(0, 9)])
     did = bench.turn_until("search")
     if delivery == "exactly_once":
         after = [one for one in did[did.index("search") :] if one != "flush"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -27,46 +28,53 @@ from tests.support.made import fingerprint, random_vector, rule_of, work
 LEDGER = "ledger-1"
 
 
-def ledger(count: int) -> list[Record]:
-    """Ledger records of made-up unique uploads, with a gap for a marker after every third."""
+def ledger(count: int, partitions: int = 1) -> list[Record]:
+    """Ledger records of made-up unique uploads, with a gap for a marker after every third of a partition."""
     judge = Judge(Window(10_000), Memory(10_000), rule_of)
     outcomes = judge.judge([work(fingerprint(n, random_vector(n))) for n in range(count)], Knowledge())
     entries = [outcome.entry for outcome in outcomes if isinstance(outcome.entry, LedgerEntry)]
-    return [Record("ledger", 0, n + n // 3, 0, [], e.model_dump_json().encode()) for n, e in enumerate(entries)]
+    places = [divmod(n, partitions) for n in range(count)]
+    return [
+        Record("ledger", partition, n + n // 3, 0, [], entry.model_dump_json().encode())
+        for (n, partition), entry in zip(places, entries, strict=True)
+    ]
 
 
 class ScriptedConsumer:
-    """Stands for `GroupConsumer` over one partition of a fixed log."""
+    """Stands for `GroupConsumer` over a fixed log."""
 
     revived = 0
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
-        self._position: int | None = None
-        self._paused = True
+        self._position: dict[int, int] = {}
+        self._resumed: set[int] = set()
         self.seeks: list[int] = []
         self.committed: dict[int, int] = {}
 
     def poll(self, records_max: int, _first_wait_s: float, _fill_wait_s: float) -> list[Record]:
-        if self._paused or self._position is None:
-            return []
-        found = [r for r in self._records if r.offset >= self._position][: min(records_max, 4)]
-        if found:
-            self._position = found[-1].offset + 1
+        """Four records of each partition."""
+        found = []
+        for partition in sorted(self._resumed & self._position.keys()):
+            at = self._position[partition]
+            own = [r for r in self._records if r.partition == partition and r.offset >= at][: min(records_max, 4)]
+            if own:
+                self._position[partition] = own[-1].offset + 1
+            found += own
         return found
 
     def start_offset(self, _partition: int, _first_start: str) -> int:
         return 0
 
-    def seek(self, _partition: int, offset: int) -> None:
-        self._position = offset
+    def seek(self, partition: int, offset: int) -> None:
+        self._position[partition] = offset
         self.seeks.append(offset)
 
     def pause(self, partitions: Sequence[int]) -> None:
-        self._paused = self._paused or bool(partitions)
+        self._resumed.difference_update(partitions)
 
     def resume(self, partitions: Sequence[int]) -> None:
-        self._paused = self._paused and not partitions
+        self._resumed.update(partitions)
 
     def commit(self, offsets: dict[int, int]) -> None:
         self.committed.update(offsets)
@@ -104,17 +112,33 @@ class Watched(MemoryIndex):
         self.inserted += [row.row_id for row in rows]
         return super().insert(rows)
 
-    def append_link(self, link: Link) -> int:
-        if link.start != link.end:
-            self.before_link(link)
-        return super().append_link(link)
+    def append_links(self, links: Sequence[Link]) -> int:
+        for link in links:
+            if link.start != link.end:
+                self.before_link(link)
+        return super().append_links(links)
 
 
-def stage_over(index: MemoryIndex, records: Sequence[Record]) -> tuple[IndexStage, ScriptedConsumer]:
+class Counting(MemoryIndex):
+    """A plain index that notes what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in {"links", "insert", "append_links", "get"}:
+            self.calls.append(name)
+        return super().__getattribute__(name)
+
+
+def stage_over(
+    index: MemoryIndex, records: Sequence[Record], partitions: int = 1
+) -> tuple[IndexStage, ScriptedConsumer]:
     settings = Settings(index={"retry_wait_max_s": 0.001}, ledger_index={"check_interval_s": 0.001})
     metrics, health = Metrics(CollectorRegistry()), Health(60)
-    stage = IndexStage(settings, index, Ends(records), LEDGER, 1, metrics, health)  # type: ignore[arg-type]
-    stage.assigned([0])
+    stage = IndexStage(settings, index, Ends(records), LEDGER, partitions, metrics, health)  # type: ignore[arg-type]
+    stage.assigned(range(partitions))
     return stage, ScriptedConsumer(records)
 
 
@@ -164,11 +188,50 @@ def test_a_failure_between_rows_and_link_repeats_no_row(failing: int) -> None:
     assert len(index.inserted) == 20
 
 
+def test_links_of_many_partitions_are_one_request() -> None:
+    """INDEX would fall behind by the number of partitions otherwise. Break: a request for each link."""
+    records, index = ledger(24, partitions=3), Counting()
+    stage, consumer = stage_over(index, records, 3)
+    for _ in range(2):  # the partitions are opened, and the first links looked at
+        stage.turn(consumer)  # type: ignore[arg-type]
+    index.calls.clear()
+    stage.turn(consumer)  # type: ignore[arg-type]
+    assert index.calls == ["links", "insert", "append_links"]
+    for partition in range(3):
+        progress = chain_end(index.links(LEDGER, {partition: 0}, STRONG))
+        assert progress is not None
+        assert progress.offset == consumer.committed[partition] == 10
+
+
+def test_all_links_of_a_batch_whose_rows_are_gone_are_taken_back() -> None:
+    """R4: emptied between the rows and the links of the first step of several partitions.
+
+    Break: take back only the first link in `_check_steps`, or look only the first one's row up.
+    """
+    records, index = ledger(12, partitions=3), Watched()
+    stage, consumer = stage_over(index, records, 3)
+    stage.turn(consumer)  # type: ignore[arg-type]
+    emptied: list[Link] = []
+
+    def empty(link: Link) -> None:
+        if not emptied:
+            index.clear()
+        emptied.append(link)
+
+    index.before_link = empty
+    stage.turn(consumer)  # type: ignore[arg-type]
+    assert len(emptied) == 3
+    assert all(link.start == link.end for link in index.links(LEDGER, None, STRONG))
+    for _ in range(100):
+        stage.turn(consumer)  # type: ignore[arg-type]
+    assert index.count_rows() == len(records)
+
+
 @pytest.mark.parametrize("step", range(1, 6))
 def test_an_index_emptied_before_a_link_is_filled_again(step: int) -> None:
     """R4: emptied between the rows and the link of the n-th step, the first and the last included.
 
-    Break: drop `_check_step` (n = 1), or the check of an idle stage (n = 5).
+    Break: drop `_check_steps` (n = 1), or the check of an idle stage (n = 5).
     """
     records, index = ledger(20), Watched()
     left = [step]
@@ -190,7 +253,7 @@ def test_an_index_put_back_to_just_before_a_late_link_is_filled_again(
 ) -> None:
     """R4: the stage sleeps between rows and link, and the index comes back as it was before these rows.
 
-    Break: look at the first step only in `_check_step` (n = 2 and more).
+    Break: look at the first step only in `_check_steps` (n = 2 and more).
     """
     monkeypatch.setattr(stream.index, "LATE_LINK_S", 0.0)
     records, index = ledger(20), Watched()
@@ -216,7 +279,7 @@ def test_an_index_put_back_to_just_before_a_late_link_is_filled_again(
 def test_another_ledgers_index_is_refused() -> None:
     """A re-created ledger topic stops the stage and says so. Break: ignore `other_ledgers`."""
     records, index = ledger(3), Watched()
-    index.append_link(Link("ledger-0", 0, 1, 0, 5, 1 << 40))
+    index.append_links([Link("ledger-0", 0, 1, 0, 5, 1 << 40)])
     stage, consumer = stage_over(index, records)
     with pytest.raises(LedgerGap, match="created anew"):
         stage.turn(consumer)  # type: ignore[arg-type]
@@ -225,7 +288,7 @@ def test_another_ledgers_index_is_refused() -> None:
 def test_an_index_ahead_of_its_ledger_is_refused() -> None:
     """A truncated ledger is never guessed over. Break: drop `check_progress`."""
     records, index = ledger(3), Watched()
-    index.append_link(Link(LEDGER, 0, 1, 0, 500, 1 << 40))
+    index.append_links([Link(LEDGER, 0, 1, 0, 500, 1 << 40)])
     stage, consumer = stage_over(index, records)
     with pytest.raises(LedgerGap, match="up to offset 500"):
         stage.turn(consumer)  # type: ignore[arg-type]

@@ -33,8 +33,8 @@ def link(end: int, timestamp: int) -> Link:
 def switched(old_end: int, new_end: int) -> Switched:
     """Two collections; the rows of the new one were written later."""
     index = Switched({"old": MemoryIndex(), "new": MemoryIndex()}, "old")
-    index.collections["old"].append_link(link(old_end, T0))
-    index.collections["new"].append_link(link(new_end, T0 + 500))
+    index.collections["old"].append_links([link(old_end, T0)])
+    index.collections["new"].append_links([link(new_end, T0 + 500)])
     return index
 
 

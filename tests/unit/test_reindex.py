@@ -149,7 +149,7 @@ def test_the_reach_is_the_chains() -> None:
     """Break: count the links instead of the chain they make."""
     index, t0 = MemoryIndex(), 1 << 40
     for start, end in ((0, 10), (10, 30), (40, 50)):
-        index.append_link(Link("ledger", 0, 2, start, end, t0 + end))
+        index.append_links([Link("ledger", 0, 2, start, end, t0 + end)])
     found = reach(index, "ledger", {0: (0, 35), 1: (0, 5)})
     assert (found.done, found.total, found.behind) == (30, 40, 5)
     assert (found.ends, found.timestamp) == ({0: 30, 1: 0}, t0 + 30)

@@ -144,10 +144,10 @@ def test_a_pin_is_old_enough_to_cost_no_wait() -> None:
     view = view_over(index, clock)
     assert view.open(PARTITION) is None
     assert view.pin(PARTITION) == Pin(0, None)
-    index.append_link(link(0, 5, T0))
+    index.append_links([link(0, 5, T0)])
     view.refresh()
     assert view.pin(PARTITION) == Pin(5, T0)
-    index.append_link(link(5, 8, T0 + 1))
+    index.append_links([link(5, 8, T0 + 1)])
     view.refresh()
     assert view.pin(PARTITION) == Pin(5, T0)
     assert view.newest(PARTITION) == 8
@@ -161,7 +161,7 @@ def test_an_emptied_index_is_seen_before_the_commit() -> None:
     view = view_over(index, clock)
     links = [link(0, 5), link(5, 9)]
     for one in links:
-        index.append_link(one)
+        index.append_links([one])
     view.open(PARTITION)
     index.delete_links(links[1:])
     with pytest.raises(IndexFellBack) as caught:
@@ -176,11 +176,11 @@ def test_an_index_that_was_filled_anew_is_seen_before_the_commit(reach: int) -> 
     """
     index, clock = Reads(), Clock()
     view = view_over(index, clock)
-    index.append_link(link(0, 9, T0))
+    index.append_links([link(0, 9, T0)])
     view.open(PARTITION)
     view.refresh()
     index.delete_links([link(0, 9, T0)])
-    index.append_link(link(0, reach, T0 + 1))
+    index.append_links([link(0, reach, T0 + 1)])
     with pytest.raises(IndexFellBack) as caught:
         view.refresh()
     assert caught.value.partitions == [PARTITION]
@@ -217,7 +217,7 @@ def test_a_stale_answer_is_no_loss() -> None:
     index, clock = Stale(), Clock()
     view = view_over(index, clock)
     for n in range(3):
-        index.append_link(link(n, n + 1, T0 + n))
+        index.append_links([link(n, n + 1, T0 + n)])
     view.open(PARTITION)
     view.refresh()
     assert view.pin(PARTITION) == Pin(3, T0 + 2)
@@ -230,10 +230,10 @@ def test_only_new_links_are_read_before_a_commit() -> None:
     index, clock = Reads(), Clock()
     view = view_over(index, clock)
     for n in range(150):
-        index.append_link(link(n, n + 1, T0 + n))
+        index.append_links([link(n, n + 1, T0 + n)])
     view.open(PARTITION)
     view.refresh()
-    index.append_link(link(150, 160, T0 + 150))
+    index.append_links([link(150, 160, T0 + 150)])
     view.refresh()
     assert index.read == [150, 150, 2]
     assert view.newest(PARTITION) == 160
@@ -252,11 +252,11 @@ def test_a_partition_without_progress_is_told_of_its_first_link() -> None:
     """Beside one that has some. Break: read only partitions with a pin."""
     index, clock = MemoryIndex(), Clock()
     view = view_over(index, clock)
-    index.append_link(link(0, 5))
+    index.append_links([link(0, 5)])
     view.open(PARTITION)
     view.open(PARTITION + 1)
     view.refresh()
-    index.append_link(replace(link(0, 3), ledger_partition=PARTITION + 1))
+    index.append_links([replace(link(0, 3), ledger_partition=PARTITION + 1)])
     view.refresh()
     assert (view.newest(PARTITION), view.newest(PARTITION + 1)) == (5, 3)
 
@@ -265,6 +265,6 @@ def test_another_ledgers_index_stops_the_stage() -> None:
     """A re-created ledger, or another partition count, is never guessed over. Break: ignore `other_ledgers`."""
     for wrong, error in ((link(0, 5, ledger="ledger-0"), LedgerGap), (link(0, 5, partitions=6), PartitionCountChanged)):
         index = MemoryIndex()
-        index.append_link(wrong)
+        index.append_links([wrong])
         with pytest.raises(error):
             view_over(index, Clock()).open(PARTITION)

@@ -130,8 +130,8 @@ class MilvusIndex:
         parts = row_chunks(rows, INSERT_BYTES_MAX)
         return max(self._insert([record_of_row(row) for row in part]) for part in parts)
 
-    def append_link(self, link: Link) -> int:
-        return self._insert([record_of_link(link, self._dimension)])
+    def append_links(self, links: Sequence[Link]) -> int:
+        return self._insert([record_of_link(link, self._dimension) for link in links])
 
     def links(
         self,

@@ -142,7 +142,7 @@ class MilvusProbe(MilvusIndex):
             if [hit.row_id for hit in hits] != [_row().row_id]:
                 raise IndexUnavailable("a row was acknowledged by Milvus and is not found in it")
             link = Link(CANARY_MODEL, 0, 1, 0, 1, acknowledged)
-            if link not in index.links(CANARY_MODEL, {0: 0}, index.append_link(link)):
+            if link not in index.links(CANARY_MODEL, {0: 0}, index.append_links([link])):
                 raise IndexUnavailable("a link was acknowledged by Milvus and is not found in it")
         # Above the low 18 bits, a logical counter, a timestamp holds milliseconds.
         return Canary(acknowledged >> 18, asked_ms, answered_ms, time.monotonic() - begun)
