@@ -3,7 +3,7 @@
 1. every item of the batch is judged
 2. begin
 3. produce verdicts, dead letters and ledger entries
-4. flush (before the offsets: twice as fast); meanwhile it is asked whether the index is still what it was
+4. flush (before the offsets: twice as fast)
 5. send the offsets with the group metadata captured when the batch was formed
 6. commit
 7. entries enter window and memory
@@ -59,27 +59,25 @@ class Committer:
         self._consumer = consumer
         self._unreached = 0
 
-    def commit(self, batch: Batch, apply: Apply, confirm: Callable[[], object]) -> None:
+    def commit(self, batch: Batch, apply: Apply) -> None:
         """Steps 2 to 7.
 
         Args:
             batch: step 1's result.
             apply: step 7, called with each outcome and its ledger offset.
-            confirm: called before anything of it is visible; raises when the batch must not be.
 
         Raises:
-            Whatever `confirm` raises: nothing of it is visible. OutcomeUnknown instead, when the abort fails then.
             BatchAborted: nothing of it is visible; judge it again.
             OutcomeUnknown: a commit without an answer.
             BrokerUnavailable, StageStopped: nothing of it is visible (exactly_once), or the ledger
                 knows what is (at_least_once).
         """
         publish = self._exactly_once if self._delivery == "exactly_once" else self._at_least_once
-        ledger = publish(batch, confirm)
+        ledger = publish(batch)
         for outcome, record in ledger:
             apply(outcome, record.offset)
 
-    def _exactly_once(self, batch: Batch, confirm: Callable[[], object]) -> list[tuple[Outcome, Outgoing]]:
+    def _exactly_once(self, batch: Batch) -> list[tuple[Outcome, Outgoing]]:
         events, ledger = self._records(batch)
         sent = False
 
@@ -100,7 +98,6 @@ class Committer:
             self._producer.produce([*events, *(record for _, record in ledger)])
             self._producer.flush()
             _check_ledger(ledger, batch.ledger_ends)
-            confirm()
             self._producer.guarded(end)
         except DejaviewError as error:
             if isinstance(error, ProducerBroken) or (sent and not isinstance(error, BatchAborted)):
@@ -123,13 +120,12 @@ class Committer:
         self._unreached = 0
         return ledger
 
-    def _at_least_once(self, batch: Batch, confirm: Callable[[], object]) -> list[tuple[Outcome, Outgoing]]:
+    def _at_least_once(self, batch: Batch) -> list[tuple[Outcome, Outgoing]]:
         """Verdicts first, then the ledger: what it knows was published, and is not judged again.
 
         Offsets follow when there is time for a round trip (`Ownership.pay`).
         """
         events, ledger = self._records(batch)
-        confirm()
         try:
             self._producer.produce(events)
             self._producer.flush()

@@ -1,6 +1,6 @@
 """DECIDE: fingerprints in, verdicts out, exactly once.
 
-    poll -> parse -> search ahead -> judge in log order -> is the index still what it was? -> commit
+    poll -> parse -> search ahead -> is the index still what it was? -> judge in log order -> commit
 
 A batch never outlives a poll: whatever goes wrong, it is thrown away and read again.
 """
@@ -67,9 +67,6 @@ class DecideStage:
         self._intake = intake
         self._metrics = metrics
         self._health = health
-        # An answer is waited for while a transaction is open: not so long that it could not be aborted any more.
-        exactly_once = settings.delivery == "exactly_once"
-        self._answer_s = settings.kafka.transaction_timeout_s / 2 if exactly_once else None
         self._backoff = Backoff(settings.index.retry_wait_max_s)
         self._fill_wait_s = settings.decide.batch_wait_s
         self._refresh_at_s = 0.0
@@ -138,7 +135,8 @@ class DecideStage:
         while self._ownership.open_next() and time.monotonic() < now + OPENING_S:
             """Open what can be opened before the next poll is due."""
         if now >= self._refresh_at_s:
-            self._view.refresh()
+            with self._metrics.timed(STAGE, "progress"):
+                self._view.refresh()
             self._refresh_at_s = now + self._settings.decide.progress_interval_s
             self._ownership.resume(Pause.INDEX_AWAY)
             self._ownership.shed()
@@ -164,16 +162,16 @@ class DecideStage:
         pins = {partition: self._view.pin(partition) for partition in by_partition}
         with self._metrics.timed(STAGE, "search"):
             knowledge = self._lookup.read(works, pins)
+            if not knowledge.pins_hold:
+                self._view.refresh(whole=True)
+        with self._metrics.timed(STAGE, "judge"):
+            judges = {p: self._ownership.judge_of(p) for p in by_partition}
+            outcomes = [o for p, own in by_partition.items() for o in judges[p].judge(own, knowledge)]
         offsets = {p: own[-1].offset + 1 for p, own in by_partition.items()}
-        # It is asked after the searches whether the index is still what it was.
-        with self._lookup.meanwhile(self._refresh, self._answer_s) as confirm:
-            with self._metrics.timed(STAGE, "judge"):
-                judges = {p: self._ownership.judge_of(p) for p in by_partition}
-                outcomes = [o for p, own in by_partition.items() for o in judges[p].judge(own, knowledge)]
-            with self._metrics.timed(STAGE, "commit"):
-                ledger_ends = {p: self._ownership[p].ledger_end for p in offsets}
-                batch = Batch(outcomes, offsets, group_metadata, ledger_ends)
-                self._committer_now().commit(batch, self._apply, confirm)
+        with self._metrics.timed(STAGE, "commit"):
+            ledger_ends = {p: self._ownership[p].ledger_end for p in offsets}
+            batch = Batch(outcomes, offsets, group_metadata, ledger_ends)
+            self._committer_now().commit(batch, self._apply)
         if self._settings.delivery == "at_least_once":
             self._ownership.owe(offsets)
         waits_s = self._settings.decide.batch_wait_s, self._settings.decide.batch_wait_late_s
@@ -185,10 +183,6 @@ class DecideStage:
             newest_ms = max(uploaded_ms(w, self._backfill) for w in by_partition[partition])
             self._ownership[partition].judged_to_ms = newest_ms
         observe(self._metrics, outcomes, self._backfill)
-
-    def _refresh(self) -> None:
-        with self._metrics.timed(STAGE, "progress"):
-            self._view.refresh()
 
     def _works(self, records: Sequence[Record]) -> list[Work]:
         """Parse; a partition is cut before a fingerprint of another model, and waits there."""

@@ -30,15 +30,19 @@ class IndexMoved(IndexFellBack):
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """Searches that guarantee `timestamp` see every row below `offset`; without a timestamp they are `Strong`."""
+    """Searches that guarantee `timestamp` see every row below `offset`; without a timestamp they are `Strong`.
+
+    `link` says so: while that very one is there, the index was neither emptied nor put back to before it.
+    """
 
     offset: int
     timestamp: int | None
+    link: Link | None
 
 
-_NOTHING = Pin(0, STRONG)
+_NOTHING = Pin(0, STRONG, None)
 SHARED_READ_S = 1.0
-# A chain has some 150 links. They are read again, all of them, this often; what is new is read before every commit.
+# A chain has some 150 links. They are read again, all of them, this often; what is new is read several times a second.
 WHOLE_S = 5.0
 
 
@@ -107,14 +111,17 @@ class IndexView:
             self._all = None
             raise IndexMoved(list(self._seen), self._index.collection)
 
-    def refresh(self) -> None:
+    def refresh(self, *, whole: bool = False) -> None:
         """Read the progress of all open partitions, fast: what came since the pinned links, if those are there.
+
+        Args:
+            whole: read whole chains in any case.
 
         Raises:
             IndexFellBack: less is there than was seen before, or it was filled anew (confirmed by a `Strong` read).
             IndexUnavailable: no answer.
         """
-        if not self._seen or (self._clock() < self._whole_at_s and self._went_on()):
+        if not self._seen or (not whole and self._clock() < self._whole_at_s and self._went_on()):
             return
         everything = dict.fromkeys(self._seen, 0)
         if self._note(self._index.links(self._ledger_topic_id, everything, STRONG, bounded=True)):
@@ -140,7 +147,7 @@ class IndexView:
         now = self._clock()
         while len(seen) > 1 and now - seen[1][0] >= self._pin_age_s:
             seen.popleft()
-        return Pin(seen[0][1].offset, seen[0][1].timestamp) if seen else _NOTHING
+        return Pin(seen[0][1].offset, seen[0][1].timestamp, seen[0][1].last) if seen else _NOTHING
 
     def newest(self, partition: int) -> int:
         """The furthest ledger offset known to be in the index."""

@@ -50,11 +50,13 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What was read for a batch before judging it: index hits by (partition, offset), of each view; index rows by
-    row id; ledger entries by (partition, ledger offset)."""
+    row id; ledger entries by (partition, ledger offset). `pins_hold`: after the searches the index still had every
+    link that they relied on."""
 
     hits: Mapping[tuple[int, int], Sequence[Sequence[Hit]]] = field(default_factory=dict)
     rows: Mapping[str, Found] = field(default_factory=dict)
     entries: Mapping[tuple[int, int], LedgerEntry] = field(default_factory=dict)
+    pins_hold: bool = True
 
 
 @dataclass(frozen=True, slots=True)

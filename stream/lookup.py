@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from schemas.events import LedgerEntry
 from stream.decision import Item
-from stream.errors import IndexUnavailable
-from stream.handover import Handover, NotEnded
 from stream.indexview import Pin
 from stream.judge import Judge, Knowledge, Work, stacked
 from stream.kafka import LogReader
@@ -29,37 +25,14 @@ class Lookup:
         self._repeats = repeats
         self._judge_of = judge_of
         self._timeout_s = timeout_s
-        self._searches = ThreadPoolExecutor(SEARCH_THREADS + 1, thread_name_prefix="search")  # one for row ids
+        self._searches = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
 
     def close(self) -> None:
         self._searches.shutdown(wait=False, cancel_futures=True)
         self._repeats.close()
 
-    @contextmanager
-    def meanwhile(self, ask: Callable[[], object], limit_s: float | None) -> Iterator[Callable[[], None]]:
-        """Ask the index in another thread. It has come back when the block is left, whatever ended it.
-
-        Yields:
-            What waits for the answer until `limit_s` seconds after now. It raises what asking raised, or
-            IndexUnavailable.
-        """
-        handover = Handover(ask)
-        until_s = time.monotonic() + limit_s if limit_s is not None else None
-
-        def answer() -> None:
-            try:
-                handover.wait(max(0.0, until_s - time.monotonic()) if until_s is not None else None)
-            except NotEnded:
-                raise IndexUnavailable(f"the index did not say in {limit_s:g} s how far it is") from None
-
-        asked = self._searches.submit(handover.run)
-        try:
-            yield answer
-        finally:
-            wait([asked])
-
     def read(self, works: Sequence[Work], pins: Mapping[int, Pin]) -> Knowledge:
-        """Ask the index once per tenant, and for all row ids at once; read the ledger for known repeats."""
+        """Ask the index once per tenant, then for all row ids and pins at once; read the ledger for known repeats."""
         items: dict[tuple[int, int], Item] = {}
         repeated: dict[int, set[int]] = defaultdict(set)
         for work in works:
@@ -73,8 +46,9 @@ class Lookup:
         for partition, offsets in repeated.items():
             read = read_entries(self._repeats, partition, offsets, self._timeout_s)
             entries.update({(partition, offset): entry for offset, entry in read.items()})
-        rows = self._searches.submit(self._rows, items, pins)
-        return Knowledge(self._search(items, pins), rows.result(), entries)
+        hits = self._search(items, pins)
+        rows, pins_hold = self._rows(items, pins)
+        return Knowledge(hits, rows, entries, pins_hold)
 
     def _search(
         self, items: Mapping[tuple[int, int], Item], pins: Mapping[int, Pin]
@@ -95,10 +69,13 @@ class Lookup:
             found.update(zip(places, hits, strict=True))
         return found
 
-    def _rows(self, items: Mapping[tuple[int, int], Item], pins: Mapping[int, Pin]) -> dict[str, Found]:
-        if not items:
-            return {}
-        timestamps = [pins[partition].timestamp for partition, _ in items]
-        known = [timestamp for timestamp in timestamps if timestamp is not None]
-        guarantee = max(known) if len(known) == len(timestamps) else STRONG
-        return self._index.get(list({item.row_id for item in items.values()}), guarantee)
+    def _rows(self, items: Mapping[tuple[int, int], Item], pins: Mapping[int, Pin]) -> tuple[dict[str, Found], bool]:
+        """The rows with the items' own ids; and, asked after the searches, whether what they relied on was there."""
+        used = {pins[partition] for partition, _ in items}
+        if not used:
+            return {}, True
+        known = [pin.timestamp for pin in used if pin.timestamp is not None]
+        guarantee = max(known) if len(known) == len(used) else STRONG
+        links = [pin.link for pin in used if pin.link is not None]
+        rows, there = self._index.look_up({item.row_id for item in items.values()}, links, guarantee)
+        return rows, there == set(links)

@@ -8,7 +8,7 @@ value leaves its quotes; anything else is a ValueError and no request is made.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from schemas.events import TENANT_PATTERN
 from stream.neighbours.protocol import Link
@@ -28,9 +28,13 @@ def tenant_rows(tenant: str) -> str:
     return f'tenant == "{checked_tenant(tenant)}"'
 
 
-def ids(row_ids: Sequence[str]) -> str:
-    """The rows of these ids, one at least."""
-    return _one_of(checked_row_id(row_id) for row_id in row_ids)
+def ids(wanted: Sequence[str | Link]) -> str:
+    """The rows of these ids and these links, one at least."""
+    if not wanted:
+        raise ValueError("a filter over no ids would be one over nothing or everything; ask for one at least")
+    keys = (checked_link_id(one) if isinstance(one, Link) else checked_row_id(one) for one in wanted)
+    listed = ", ".join(f'"{key}"' for key in dict.fromkeys(keys))
+    return f"row_id in [{listed}]"
 
 
 def all_rows() -> str:
@@ -55,11 +59,6 @@ def links_of(ledger_topic_id: str | None, since: Mapping[int, int] | None) -> st
         )
         parts.append(f"({' or '.join(starts)})")
     return " and ".join(parts)
-
-
-def link_ids(links: Sequence[Link]) -> str:
-    """These links, one at least."""
-    return _one_of(checked_link_id(link) for link in links)
 
 
 def checked_tenant(tenant: str) -> str:
@@ -99,13 +98,6 @@ def checked_link_id(link: Link) -> str:
     for number in (link.ledger_partition, link.start, link.end):
         _checked_number(number)
     return link.link_id
-
-
-def _one_of(keys: Iterable[str]) -> str:
-    listed = ", ".join(f'"{key}"' for key in dict.fromkeys(keys))
-    if not listed:
-        raise ValueError("a filter over no ids would be one over nothing or everything; ask for one at least")
-    return f"row_id in [{listed}]"
 
 
 def _checked(pattern: re.Pattern[str], value: str, what: str) -> str:

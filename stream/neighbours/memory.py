@@ -6,7 +6,7 @@ Tests run the same cases over both, and the offline judge searches it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import RLock
 
 import numpy as np
@@ -54,6 +54,13 @@ class MemoryIndex:
         with self._lock:
             rows = [self._rows[row_id] for row_id in map(checked_row_id, row_ids) if row_id in self._rows]
         return {row.row_id: Found(hit=hit_of_row(row, 1.0), entry=row.entry) for row in rows}
+
+    def look_up(
+        self, row_ids: Collection[str], links: Collection[Link], guarantee: int | None
+    ) -> tuple[dict[str, Found], set[Link]]:
+        rows = self.get(list(row_ids), guarantee)
+        with self._lock:
+            return rows, {link for link in links if self._links.get(checked_link_id(link)) == link}
 
     def insert(self, rows: Sequence[Row]) -> int:
         check_rows(rows, self._dimension)

@@ -6,7 +6,7 @@ An index holds rows (representatives, one tenant each) and links (how far INDEX 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -139,6 +139,14 @@ class Index(Protocol):
 
     def get(self, row_ids: Sequence[str], guarantee: int | None) -> dict[str, Found]:
         """The rows of these ids (`similarity` 1), those that exist."""
+
+    def look_up(
+        self, row_ids: Collection[str], links: Collection[Link], guarantee: int | None
+    ) -> tuple[dict[str, Found], set[Link]]:
+        """`get`, and which of these links are there as they are given, asked with the last of the rows or after them.
+
+        A link comes after the rows it vouches for: `guarantee` may show those without it.
+        """
 
     def insert(self, rows: Sequence[Row]) -> int:
         """Add rows, one at least; returns the acknowledgement's timestamp.

@@ -129,6 +129,21 @@ def test_rows_are_found_by_id_with_their_entry(index: Index) -> None:
     assert all(one.hit.row_id == row_id and one.hit.similarity == 1 for row_id, one in found.items())
 
 
+def test_rows_and_links_are_looked_up_together(index: Index) -> None:
+    """More than a request takes; a link counts only as it was written. Break: compare links by their ids alone."""
+    rows = [make_row(number, TENANTS[number % 5]) for number in range(130)]
+    index.insert(rows)
+    links = [make_link(start, start + 1, at=2**60 + start) for start in range(3)]
+    guarantee = index.append_links(links)
+    row_ids = [row.row_id for row in rows]
+    found, there = index.look_up(row_ids, [*links, make_link(3, 4), replace(links[0], timestamp=2**60 + 9)], guarantee)
+    assert found.keys() == set(row_ids)
+    assert there == set(links)
+    index.delete_links(links[1:2])
+    assert index.look_up((), links, STRONG) == ({}, {links[0], links[2]})
+    assert index.look_up((), (), STRONG) == ({}, set())
+
+
 def test_a_large_entry_comes_back_whole(index: Index) -> None:
     row = replace(make_row(1), entry="é" * 32_767)
     guarantee = index.insert([row])

@@ -66,7 +66,7 @@ def _trust_the_index() -> None:
 def _pin_everything(_original: Call) -> Call:
     from stream.indexview import Pin  # noqa: PLC0415 - imported when it is broken, not before
 
-    return lambda _self, _partition: Pin(1 << 60, None)
+    return lambda _self, _partition: Pin(1 << 60, None, None)
 
 
 def _fail_open() -> None:
@@ -74,7 +74,7 @@ def _fail_open() -> None:
     replace(
         "stream.neighbours.milvus.index.MilvusIndex", "search", _nothing_on_error(lambda vectors: [[] for _ in vectors])
     )
-    replace("stream.neighbours.milvus.index.MilvusIndex", "get", _nothing_on_error(lambda _ids: {}))
+    replace("stream.neighbours.milvus.index.MilvusIndex", "look_up", _nothing_on_error(lambda links: ({}, set(links))))
     replace("stream.indexview.IndexView", "refresh", _quiet)
     replace("stream.indexview.IndexView", "follow", _quiet)
 
@@ -97,9 +97,9 @@ def _nothing_on_error(nothing: Callable[[Any], Any]) -> Callable[[Call], Call]:
 def _quiet(original: Call) -> Call:
     from stream.errors import DejaviewError  # noqa: PLC0415
 
-    def method(self: Any) -> None:
+    def method(self: Any, **named: Any) -> None:
         try:
-            original(self)
+            original(self, **named)
         except DejaviewError:
             return
 

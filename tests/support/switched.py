@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from schemas.events import Vector
 from stream.neighbours.memory import MemoryIndex
@@ -34,6 +34,11 @@ class Switched:
 
     def get(self, row_ids: Sequence[str], guarantee: int | None) -> dict[str, Found]:
         return self._used.get(row_ids, guarantee)
+
+    def look_up(
+        self, row_ids: Collection[str], links: Collection[Link], guarantee: int | None
+    ) -> tuple[dict[str, Found], set[Link]]:
+        return self._used.look_up(row_ids, links, guarantee)
 
     def insert(self, rows: Sequence[Row]) -> int:
         acknowledged = self._used.insert(rows)

@@ -11,7 +11,6 @@ import pytest
 from stream.commit import Batch, Committer, OutcomeUnknown
 from stream.config import Settings
 from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, LedgerGap
-from stream.indexview import IndexFellBack
 from stream.judge import Judge, Knowledge, Outcome
 from stream.kafka import Outgoing
 from stream.memory import Memory
@@ -67,7 +66,6 @@ def commit(
     delivery: Literal["exactly_once", "at_least_once"],
     ledger_end: int,
     *,
-    index_fails: DejaviewError | None = None,
     commit_fails: DejaviewError | None = None,
 ) -> tuple[Broker, list[int]]:
     """Commit a batch of three over a ledger known up to 7; the broker goes on at `ledger_end`."""
@@ -77,17 +75,12 @@ def commit(
     broker.commit_fails = commit_fails
     applied: list[int] = []
 
-    def confirm() -> None:
-        broker.did.append("confirm")
-        if index_fails is not None:
-            raise index_fails
-
     def apply(_outcome: Outcome, offset: int) -> None:
         applied.append(offset)
 
     committer = Committer(TOPICS, delivery, broker, broker)  # type: ignore[arg-type]
     try:
-        committer.commit(Batch(outcomes, {0: 3}, SimpleNamespace(), {0: 7}), apply, confirm)
+        committer.commit(Batch(outcomes, {0: 3}, SimpleNamespace(), {0: 7}), apply)
     except Exception as error:
         error.__notes__ = [*broker.did, *map(str, applied)]
         raise
@@ -97,7 +90,7 @@ def commit(
 def test_entries_behind_the_known_end_are_committed() -> None:
     """The usual case, a marker between included. Break: compare with `<=`."""
     broker, applied = commit("exactly_once", 7)
-    assert broker.did == ["begin", "flush", "confirm", "offsets of fingerprints-1", "commit"]
+    assert broker.did == ["begin", "flush", "offsets of fingerprints-1", "commit"]
     assert applied == [7, 8, 9]
     assert commit("at_least_once", 8)[1] == [8, 9, 10]
 
@@ -111,21 +104,7 @@ def test_a_ledger_that_begins_again_is_not_written_to() -> None:
     assert raised.value.__notes__ == ["begin", "flush", "abort"]
     with pytest.raises(LedgerGap) as raised:
         commit("at_least_once", 0)
-    assert raised.value.__notes__ == ["confirm", "flush", "flush", "purge"]
-
-
-def test_nothing_is_visible_of_a_batch_whose_index_fell_back() -> None:
-    """R4: it is asked before the offsets are sent, or before a verdict is published outside of a transaction.
-
-    Break: call `confirm` behind the first flush of `_at_least_once`, or behind `guarded`.
-    """
-    fell = IndexFellBack([0])
-    with pytest.raises(IndexFellBack) as raised:
-        commit("exactly_once", 7, index_fails=fell)
-    assert raised.value.__notes__ == ["begin", "flush", "confirm", "abort"]
-    with pytest.raises(IndexFellBack) as raised:
-        commit("at_least_once", 7, index_fails=IndexFellBack([0]))
-    assert raised.value.__notes__ == ["confirm"]
+    assert raised.value.__notes__ == ["flush", "flush", "purge"]
 
 
 def test_a_commit_without_an_answer_is_not_aborted() -> None:
@@ -145,7 +124,7 @@ def test_a_producer_that_reaches_no_broker_is_not_kept() -> None:
     committer = Committer(TOPICS, "exactly_once", broker, broker)  # type: ignore[arg-type]
 
     def tried() -> None:
-        committer.commit(Batch([], {0: 3}, SimpleNamespace(), {0: 7}), lambda *_: None, lambda: None)
+        committer.commit(Batch([], {0: 3}, SimpleNamespace(), {0: 7}), lambda *_: None)
 
     with pytest.raises(BrokerUnavailable):
         tried()

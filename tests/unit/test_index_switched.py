@@ -48,7 +48,7 @@ def test_no_pin_outlives_a_switch(new_end: int) -> None:
     view = IndexView(index, LEDGER, 1, 0.0, clock=lambda: 7.0)
     view.open(0)
     view.follow()
-    assert view.pin(0) == Pin(10, T0)
+    assert view.pin(0) == Pin(10, T0, link(10, T0))
     index.live = "new"
     with pytest.raises(IndexMoved) as moved:
         view.follow()
@@ -56,7 +56,7 @@ def test_no_pin_outlives_a_switch(new_end: int) -> None:
     assert "new" in str(moved.value)
     view.close(0)
     view.open(0)
-    assert view.pin(0) == Pin(new_end, T0 + 500)
+    assert view.pin(0) == Pin(new_end, T0 + 500, link(new_end, T0 + 500))
     view.follow()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -118,12 +118,22 @@ class MilvusIndex:
         return found
 
     def get(self, row_ids: Sequence[str], guarantee: int | None) -> dict[str, Found]:
+        return self.look_up(row_ids, (), guarantee)[0]
+
+    def look_up(
+        self, row_ids: Collection[str], links: Collection[Link], guarantee: int | None
+    ) -> tuple[dict[str, Found], set[Link]]:
         check_guarantee(guarantee)
-        found: dict[str, Found] = {}
-        for part in chunks(row_ids, IDS_PER_REQUEST_MAX):
+        rows: dict[str, Found] = {}
+        there: set[Link] = set()
+        wanted: list[str | Link] = [*row_ids, *links]
+        for part in chunks(wanted, IDS_PER_REQUEST_MAX):
             for record in self._query(filters.ids(part), [*HIT_FIELDS, "entry"], self._call(guarantee)):
-                found.setdefault(record["row_id"], found_of_record(record))
-        return found
+                if record["tenant"] == filters.LINKS_TENANT:
+                    there.add(link_of_record(record))
+                else:
+                    rows.setdefault(record["row_id"], found_of_record(record))
+        return rows, there.intersection(links)
 
     def insert(self, rows: Sequence[Row]) -> int:
         check_rows(rows, self._dimension)
@@ -152,7 +162,7 @@ class MilvusIndex:
 
     def delete_links(self, links: Sequence[Link]) -> None:
         for part in chunks(links, IDS_PER_REQUEST_MAX):
-            wanted = filters.link_ids(part)
+            wanted = filters.ids(part)
             with asking(self._doing("delete_links")):
                 self._connected().delete(self.collection, filter=wanted, timeout=self._settings.timeout_s)
 
