@@ -19,11 +19,11 @@ RUN apt-get update \
  && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log
 
-# What only builds: pdqhash is compiled. pip has an environment of its own, the image has none.
+# What only builds: pip has an environment of its own, the image has none.
 FROM python AS tools
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends g++ python3-dev python3-venv \
+ && apt-get install --yes --no-install-recommends python3-venv \
  && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/tools \
  && python3 -m venv --without-pip /opt/dejaview

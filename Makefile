@@ -107,8 +107,7 @@ $(DEV)/.stamp: pyproject.toml constraints.txt | python
 	@.ci/install $(PYTHON) $(DEV) -e '.[dev]'
 	@touch $@
 
-# A Python that is new enough and can make virtual environments (Debian packs that apart), and a C++ compiler
-# with Python's headers: pdqhash is published as source only.
+# A Python that is new enough and can make virtual environments (Debian packs that apart).
 python:
 	@test -n "$(PYTHON)" || { echo "dejaview needs Python 3.11 or newer: install it, or make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -117,8 +116,3 @@ python:
 	  { test "$$(id -u)" = 0 && test -e /etc/debian_version && \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } || \
 	  { echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv"; exit 1; }
-	@{ command -v c++ && $(PYTHON) -c 'import os, sys, sysconfig; \
-	  sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'; } >/dev/null || \
-	  { test "$$(id -u)" = 0 && test -e /etc/debian_version && \
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ python3-dev; } || \
-	  { echo "pdqhash is compiled at install: apt-get install g++ python3-dev, or xcode-select --install on macOS"; exit 1; }
