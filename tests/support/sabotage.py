@@ -38,7 +38,7 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "commit.7": ("stream.commit.Committer", "commit", "after"),
     "index.1": ("stream.index.IndexStage", "_check_chains", "after"),
     "index.2": ("stream.neighbours.milvus.index.MilvusIndex", "insert", "after"),
-    "index.3": ("stream.index.IndexStage", "_check_step", "before"),
+    "index.3": ("stream.index.IndexStage", "_check_steps", "before"),
     "index.4": ("stream.kafka.consumer.GroupConsumer", "commit", "after"),
     "index.open": ("stream.neighbours.milvus.index.MilvusIndex", "delete_links", "after"),
     "index.prove": ("stream.index.IndexStage", "_prove", "after"),
