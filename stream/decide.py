@@ -67,6 +67,8 @@ class DecideStage:
         self._intake = intake
         self._metrics = metrics
         self._health = health
+        # Only a transaction needs the group's metadata, which hold the interpreter for most of a millisecond.
+        self._transactional = settings.delivery == "exactly_once"
         self._backoff = Backoff(settings.index.retry_wait_max_s)
         self._fill_wait_s = settings.decide.batch_wait_s
         self._refresh_at_s = 0.0
@@ -99,7 +101,7 @@ class DecideStage:
     def _turn(self) -> None:
         settings = self._settings.decide
         # Before the poll: a member that is expelled in between has an empty generation, which fences nothing.
-        group_metadata = self._consumer.group_metadata()
+        group_metadata = self._consumer.group_metadata() if self._transactional else None
         records = self._consumer.poll(settings.batch_items_max, IDLE_WAIT_S, self._fill_wait_s)
         self._fill_wait_s = settings.batch_wait_s
         first_offsets = _first_offsets(records)
@@ -162,8 +164,9 @@ class DecideStage:
         pins = {partition: self._view.pin(partition) for partition in by_partition}
         with self._metrics.timed(STAGE, "search"):
             knowledge = self._lookup.read(works, pins)
-            if not knowledge.pins_hold:
-                self._view.refresh(whole=True)
+        if not knowledge.pins_hold:
+            with self._metrics.timed(STAGE, "progress"):
+                self._view.look_again()
         with self._metrics.timed(STAGE, "judge"):
             judges = {p: self._ownership.judge_of(p) for p in by_partition}
             outcomes = [o for p, own in by_partition.items() for o in judges[p].judge(own, knowledge)]

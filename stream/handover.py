@@ -58,7 +58,7 @@ class Handover:
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Also those of its causes and contexts, which may go in a circle (pymilvus's do)."""
+    """Also those of its causes and contexts, which may go in a circle."""
     known: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:

@@ -24,7 +24,7 @@ from stream.kafka import GroupConsumer, LogReader, Record
 from stream.ledger import check_progress
 from stream.metrics import Metrics
 from stream.neighbours.protocol import STRONG, Index, Link, Row
-from stream.progress import chain_end, needless, sort_links, strays
+from stream.progress import chain_end, needless, sort_links, strays, unproven
 
 log = logging.getLogger("dejaview.index")
 
@@ -142,11 +142,13 @@ class IndexStage:
         links = self._index.links(None, None, STRONG)
         ends: dict[int, int] = {}
         for partition in sorted(self._unopened):
-            own = sort_links(links, self._ledger_topic_id, partition, self._partitions)
-            check_links(own.other_ledgers, own.other_counts, self._ledger_topic_id, self._partitions)
-            progress = chain_end(own.own)
-            check_progress(progress, *self._reader.ends(partition))
-            self._index.delete_links(strays(own.own))
+            found = sort_links(links, self._ledger_topic_id, partition, self._partitions)
+            check_links(found.other_ledgers, found.other_counts, self._ledger_topic_id, self._partitions)
+            check_progress(chain_end(found.own), *self._reader.ends(partition))
+            first = unproven(found.own)
+            own = [link for link in found.own if link not in first]
+            self._index.delete_links([*first, *strays(own)])
+            progress = chain_end(own)
             ends[partition] = progress.offset if progress is not None else 0
             self._timestamp[partition] = progress.timestamp if progress is not None else EARLIEST_TIMESTAMP
         self._prove([self._link(partition, end, end) for partition, end in ends.items()])
@@ -186,7 +188,8 @@ class IndexStage:
             self._acknowledged = self._index.append_links(links)
             self._check_steps(links, all_rows, begun)
             self._position.update(ends)
-        self._unsure = False
+        # What begins at 0 may have been gone before (`unproven`), and the rows of the step behind it, too.
+        self._unsure = any(link.start == 0 for link in links)
         self._metrics.events.labels(STAGE).inc(len(records))
         self._metrics.batch.labels(STAGE).observe(len(records))
         self._metrics.indexed.inc(len(rows))
@@ -212,7 +215,7 @@ class IndexStage:
         A chain that begins at 0 looks whole whatever it lost. Elsewhere that takes time, or a process that slept.
 
         Raises:
-            BatchAborted: they were; those links are taken back.
+            BatchAborted: they were; all links are taken back.
         """
         late = time.monotonic() - begun >= LATE_LINK_S
         last_rows = {row.ledger_partition: row.row_id for row in rows}
@@ -224,7 +227,7 @@ class IndexStage:
         found = self._index.get(list(doubted), self._acknowledged) if doubted else {}
         lost = [link for row_id, link in doubted.items() if row_id not in found]
         if lost:
-            self._index.delete_links(lost)
+            self._index.delete_links(links)
             names = ", ".join(link.link_id for link in lost)
             raise BatchAborted(f"the rows of {names} are gone from the index: it was emptied meanwhile")
 

@@ -111,25 +111,32 @@ class IndexView:
             self._all = None
             raise IndexMoved(list(self._seen), self._index.collection)
 
-    def refresh(self, *, whole: bool = False) -> None:
+    def refresh(self) -> None:
         """Read the progress of all open partitions, fast: what came since the pinned links, if those are there.
-
-        Args:
-            whole: read whole chains in any case.
 
         Raises:
             IndexFellBack: less is there than was seen before, or it was filled anew (confirmed by a `Strong` read).
             IndexUnavailable: no answer.
         """
-        if not self._seen or (not whole and self._clock() < self._whole_at_s and self._went_on()):
+        if not self._seen or (self._clock() < self._whole_at_s and self._went_on()):
             return
         everything = dict.fromkeys(self._seen, 0)
         if self._note(self._index.links(self._ledger_topic_id, everything, STRONG, bounded=True)):
-            fallen = self._note(self._index.links(self._ledger_topic_id, everything, STRONG))
-            if fallen:
-                self._all = None
-                raise IndexFellBack(fallen)
+            self.look_again()
         self._whole_at_s = self._clock() + WHOLE_S
+
+    def look_again(self) -> None:
+        """Read whole chains, and wait for the latest: a pinned link was not found.
+
+        Raises:
+            IndexFellBack: less is there than was seen before, or it was filled anew.
+            IndexUnavailable: no answer.
+        """
+        everything = dict.fromkeys(self._seen, 0)
+        fallen = self._note(self._index.links(self._ledger_topic_id, everything, STRONG))
+        if fallen:
+            self._all = None
+            raise IndexFellBack(fallen)
 
     def _went_on(self) -> bool:
         """Take in the links since the pinned ones. False when one of those is not there: only whole chains tell."""

@@ -56,7 +56,7 @@ class Knowledge:
     hits: Mapping[tuple[int, int], Sequence[Sequence[Hit]]] = field(default_factory=dict)
     rows: Mapping[str, Found] = field(default_factory=dict)
     entries: Mapping[tuple[int, int], LedgerEntry] = field(default_factory=dict)
-    pins_hold: bool = True
+    pins_hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

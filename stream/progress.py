@@ -15,7 +15,7 @@ write may leave (its rows or its link arrived just after the emptying) is a stra
 `strays` before it writes, or the growing chain would one day join a link whose rows are gone. One
 window links alone cannot close: an emptying between the rows and the link of the very first step (or
 a restore to just that step). INDEX looks a row of the step up after its link, and deletes the link
-when it is not there.
+when it is not there; what it finds at its start as one step from 0 it goes again (`unproven`).
 
 Steps may repeat or overlap with other ends (a crash between rows and link, two owners in a
 rebalance): a chain is a union, and its end the furthest offset reached without a gap. An empty link
@@ -153,6 +153,16 @@ def needless(links: Iterable[Link]) -> list[Link]:
     # They are deleted by their ids, which a step that was linked twice has twice.
     kept = {link.link_id for link in chain[first_kept:]}
     return older + [link for link in chain[:first_kept] if link.link_id not in kept]
+
+
+def unproven(links: Iterable[Link]) -> list[Link]:
+    """The links of a chain that is nothing but its first step.
+
+    INDEX looks a row of that step up after its link, and may have died in between: it goes that step again.
+    """
+    chain = _whole_chain(_chains(links)) or []
+    steps = [link for link in chain if link.start < link.end]
+    return steps if all(link.start == 0 for link in steps) else []
 
 
 def strays(links: Iterable[Link]) -> list[Link]:

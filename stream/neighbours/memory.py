@@ -14,7 +14,15 @@ import numpy as np
 from schemas.events import EMBEDDING_SIZE, Vector
 from stream.neighbours.filters import checked_link_id, checked_row_id, checked_tenant, checked_topic_id
 from stream.neighbours.protocol import Found, Hit, Link, Row
-from stream.neighbours.rows import best_hits, check_guarantee, check_rows, check_vectors, hit_of_row, in_order
+from stream.neighbours.rows import (
+    best_hits,
+    check_appended,
+    check_guarantee,
+    check_rows,
+    check_vectors,
+    hit_of_row,
+    in_order,
+)
 
 _TICK = 2**18  # one millisecond of a Milvus timestamp
 
@@ -73,6 +81,7 @@ class MemoryIndex:
             return self._tick()
 
     def append_links(self, links: Sequence[Link]) -> int:
+        check_appended(links)
         with self._lock:
             self._links.update({checked_link_id(link): link for link in links})
             return self._tick()

@@ -43,6 +43,16 @@ def check_rows(rows: Sequence[Row], dimension: int) -> None:
     check_vectors(np.stack([row.embedding for row in rows]), dimension)
 
 
+def check_appended(links: Sequence[Link]) -> None:
+    """Refuse to write nothing.
+
+    Raises:
+        ValueError: no links.
+    """
+    if not links:
+        raise ValueError("append_links wants one link at least")
+
+
 def check_vectors(vectors: Vector, dimension: int) -> None:
     """Refuse queries that have no cosine.
 

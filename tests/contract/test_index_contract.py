@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.config import IndexSettings
+from stream.config import DecideSettings, IndexSettings
 from stream.errors import WrongCollection
 from stream.neighbours.memory import MemoryIndex
 from stream.neighbours.milvus import MilvusIndex, collection
@@ -139,7 +140,13 @@ def test_rows_and_links_are_looked_up_together(index: Index) -> None:
     found, there = index.look_up(row_ids, [*links, make_link(3, 4), replace(links[0], timestamp=2**60 + 9)], guarantee)
     assert found.keys() == set(row_ids)
     assert there == set(links)
-    index.delete_links(links[1:2])
+    # As DECIDE asks: links come after the rows whose acknowledgement it guarantees.
+    acknowledged = index.insert([make_row(500)])
+    late = make_link(3, 4, at=acknowledged)
+    index.append_links([late])
+    time.sleep(DecideSettings().pin_age_s)
+    assert index.look_up([make_row(500).row_id], [late], acknowledged)[1] == {late}
+    index.delete_links([links[1], late])
     assert index.look_up((), links, STRONG) == ({}, {links[0], links[2]})
     assert index.look_up((), (), STRONG) == ({}, set())
 

@@ -28,6 +28,7 @@ class Broker:
     def __init__(self, ledger_end: int) -> None:
         self._next = ledger_end
         self.did: list[str] = []
+        self.metadata: Any = None
         self.commit_fails: DejaviewError | None = None
         self.flush_fails: DejaviewError | None = None
 
@@ -44,7 +45,8 @@ class Broker:
         if self.flush_fails is not None:
             raise self.flush_fails
 
-    def send_offsets(self, _topic: str, _offsets: Mapping[int, int], _metadata: Any, topic_id: str) -> None:
+    def send_offsets(self, _topic: str, _offsets: Mapping[int, int], metadata: Any, topic_id: str) -> None:
+        self.metadata = metadata
         self.did.append(f"offsets of {topic_id}")
 
     def guarded(self, calls: Callable[[], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from stream.kafka import Record
 from stream.memory import Memory
 from stream.metrics import Metrics
 from stream.neighbours.memory import MemoryIndex
-from stream.neighbours.protocol import STRONG, Link, Row
+from stream.neighbours.protocol import STRONG, Found, Link, Row
 from stream.progress import chain_end
 from stream.window import Window
 from tests.support.made import fingerprint, random_vector, rule_of, work
@@ -152,6 +153,15 @@ def run(stage: IndexStage, consumer: ScriptedConsumer, index: MemoryIndex, recor
     pytest.fail("INDEX does not reach the end of the ledger")
 
 
+def fill(stage: IndexStage, consumer: ScriptedConsumer, index: Watched, records: Sequence[Record]) -> None:
+    """Turn until every row is there: a failure is followed by a wait."""
+    for _ in range(5_000):
+        stage.turn(consumer)  # type: ignore[arg-type]
+        if len(index._rows) == len(records):
+            return
+    pytest.fail(f"{len(index._rows)} of {len(records)} rows")
+
+
 def assert_whole(index: Watched, records: Sequence[Record]) -> None:
     ids = [LedgerEntry.model_validate_json(r.value or b"").representative.row_id for r in records]  # type: ignore[union-attr]
     assert set(index.get(ids, STRONG)) == set(ids)
@@ -190,9 +200,9 @@ def test_a_failure_between_rows_and_link_repeats_no_row(failing: int) -> None:
 
 def test_links_of_many_partitions_are_one_request() -> None:
     """INDEX would fall behind by the number of partitions otherwise. Break: a request for each link."""
-    records, index = ledger(24, partitions=3), Counting()
+    records, index = ledger(36, partitions=3), Counting()
     stage, consumer = stage_over(index, records, 3)
-    for _ in range(2):  # the partitions are opened, and the first links looked at
+    for _ in range(3):  # the partitions are opened, and the first two steps looked at
         stage.turn(consumer)  # type: ignore[arg-type]
     index.calls.clear()
     stage.turn(consumer)  # type: ignore[arg-type]
@@ -200,31 +210,69 @@ def test_links_of_many_partitions_are_one_request() -> None:
     for partition in range(3):
         progress = chain_end(index.links(LEDGER, {partition: 0}, STRONG))
         assert progress is not None
-        assert progress.offset == consumer.committed[partition] == 10
+        assert progress.offset == consumer.committed[partition] == 15
 
 
-def test_all_links_of_a_batch_whose_rows_are_gone_are_taken_back() -> None:
-    """R4: emptied between the rows and the links of the first step of several partitions.
+@pytest.mark.parametrize("lost", [0, 2])
+def test_all_links_of_a_batch_are_taken_back_when_rows_of_one_are_gone(lost: int) -> None:
+    """R4: rows of one partition's first step go between the rows and the links, and who knows what of the others.
 
-    Break: take back only the first link in `_check_steps`, or look only the first one's row up.
+    Breaks, each tried: take back only the lost link in `_check_steps`; look only the first one's row up.
     """
-    records, index = ledger(12, partitions=3), Watched()
+    records, index = ledger(24, partitions=3), Watched()
     stage, consumer = stage_over(index, records, 3)
     stage.turn(consumer)  # type: ignore[arg-type]
-    emptied: list[Link] = []
+    linked: list[Link] = []
 
-    def empty(link: Link) -> None:
-        if not emptied:
-            index.clear()
-        emptied.append(link)
+    def lose(link: Link) -> None:
+        if not linked:
+            for row in [row for row in index._rows.values() if row.ledger_partition == lost]:
+                del index._rows[row.row_id]
+        linked.append(link)
+
+    index.before_link = lose
+    stage.turn(consumer)  # type: ignore[arg-type]
+    assert len(linked) == 3
+    assert all(link.start == link.end for link in index.links(LEDGER, None, STRONG))
+    fill(stage, consumer, index, records)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_first_step_that_was_not_looked_at_is_gone_again(dies: bool) -> None:
+    """R4: emptied between rows and links, and no answer, or a crash, before the rows are looked up: a chain that
+    begins at 0 looks whole. Break: `unproven` finds nothing.
+    """
+    records, index = ledger(24, partitions=3), Watched()
+    stage, consumer = stage_over(index, records, 3)
+    stage.turn(consumer)  # type: ignore[arg-type]
+
+    def no_answer(*_: object) -> dict[str, Found]:
+        raise IndexUnavailable("made up")
+
+    def empty(_link: Link) -> None:
+        index.clear()
+        index.before_link = lambda _link: None
+        index.get = no_answer  # type: ignore[method-assign,assignment]
 
     index.before_link = empty
     stage.turn(consumer)  # type: ignore[arg-type]
-    assert len(emptied) == 3
-    assert all(link.start == link.end for link in index.links(LEDGER, None, STRONG))
-    for _ in range(100):
-        stage.turn(consumer)  # type: ignore[arg-type]
-    assert index.count_rows() == len(records)
+    assert chain_end(index.links(LEDGER, {0: 0}, STRONG)).offset == 5  # type: ignore[union-attr]
+    index.get = partial(MemoryIndex.get, index)  # type: ignore[method-assign]
+    if dies:
+        stage, consumer = stage_over(index, records, 3)
+    fill(stage, consumer, index, records)
+
+
+def test_a_partition_is_not_opened_while_a_link_is_not_found() -> None:
+    """The canary of `/readyz`, of each partition. Break: look for the first link only in `_prove`."""
+    records, index = ledger(24, partitions=3), Watched()
+    kept, index.append_links = index.append_links, lambda links: kept(links[:2])  # type: ignore[method-assign]
+    stage, consumer = stage_over(index, records, 3)
+    stage.turn(consumer)  # type: ignore[arg-type]
+    assert index.links(LEDGER, None, STRONG) != []
+    assert consumer.seeks == []
+    index.append_links = kept  # type: ignore[method-assign]
+    fill(stage, consumer, index, records)
 
 
 @pytest.mark.parametrize("step", range(1, 6))

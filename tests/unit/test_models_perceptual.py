@@ -77,11 +77,19 @@ def test_other_photos_are_far() -> None:
 
 
 def test_a_picture_without_detail_has_no_quality() -> None:
-    """Nobody takes its hash for evidence. Break: count changes below a hundredth (a slope: 70)."""
+    """Nobody takes its hash for evidence. Break: drop the smallest side."""
     assert pdq(np.full((64, 64, 3), 200, dtype=np.uint8)).quality == 0
     assert pdq(np.zeros((4, 400, 3), dtype=np.uint8)) == ("0" * 64, 0)
     slope = np.broadcast_to(np.linspace(0, 255, 224).astype(np.uint8)[:, None, None], (224, 224, 3))
-    assert pdq(slope).quality == 44
+    assert pdq(slope).quality == 0
+    assert pdq(np.minimum(slope, slope.transpose(1, 0, 2))).quality > 0
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_stripes_are_no_evidence(across: bool) -> None:
+    """Their bits are rounding, with pdqhash at quality 100. Break: drop `_ROUNDING`."""
+    bars = np.broadcast_to((np.arange(224) // 9 % 2 * 255).astype(np.uint8)[:, None, None], (224, 224, 3))
+    assert pdq(bars.transpose(1, 0, 2) if across else bars).quality == 0
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (1, 8, 8, 3)])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from stream import progress
 from stream.neighbours.protocol import Link
-from stream.progress import Progress, chain_end, go_on, needless, sort_links, started_anew, strays
+from stream.progress import Progress, chain_end, go_on, needless, sort_links, started_anew, strays, unproven
 
 T = 2**18
 
@@ -86,6 +86,14 @@ def test_links_of_several_partitions_make_no_chain() -> None:
 def test_a_link_that_is_none_is_refused(bad: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="link"):
         link(*bad)
+
+
+def test_a_chain_of_one_step_from_0_is_unproven() -> None:
+    """However often it was linked. Breaks: one that begins later; the first of several steps; the canary's link."""
+    first = [link(0, 5), link(0, 9), link(0, 9, T + 1)]
+    assert unproven([link(0, 0), *first, link(20, 30)]) == first
+    assert unproven([*first, link(9, 12)]) == []
+    assert unproven([link(0, 0)]) == unproven([]) == unproven(run_of(1000, 101)) == []
 
 
 def test_needless_are_those_that_more_than_100_steps_follow() -> None:

@@ -28,6 +28,7 @@ from stream.neighbours.protocol import STRONG, TIMESTAMP_MIN, Found, Hit, Link, 
 from stream.neighbours.rows import (
     HIT_FIELDS,
     best_hits,
+    check_appended,
     check_guarantee,
     check_rows,
     check_vectors,
@@ -130,7 +131,7 @@ class MilvusIndex:
         for part in chunks(wanted, IDS_PER_REQUEST_MAX):
             for record in self._query(filters.ids(part), [*HIT_FIELDS, "entry"], self._call(guarantee)):
                 if record["tenant"] == filters.LINKS_TENANT:
-                    there.add(link_of_record(record))
+                    there.add(self._link(record))
                 else:
                     rows.setdefault(record["row_id"], found_of_record(record))
         return rows, there.intersection(links)
@@ -141,6 +142,7 @@ class MilvusIndex:
         return max(self._insert([record_of_row(row) for row in part]) for part in parts)
 
     def append_links(self, links: Sequence[Link]) -> int:
+        check_appended(links)
         return self._insert([record_of_link(link, self._dimension) for link in links])
 
     def links(
@@ -154,11 +156,9 @@ class MilvusIndex:
         wanted = filters.links_of(ledger_topic_id, since)
         if not bounded:
             check_guarantee(guarantee)
-        records = self._query(wanted, ["entry"], self._call(guarantee, bounded=bounded))
-        try:
-            return in_order(link_of_record(record) for record in records)
-        except ValueError as error:
-            raise WrongCollection(f"{self._doing('links')}: {error}; another release may have written it") from error
+        return in_order(
+            self._link(record) for record in self._query(wanted, ["entry"], self._call(guarantee, bounded=bounded))
+        )
 
     def delete_links(self, links: Sequence[Link]) -> None:
         for part in chunks(links, IDS_PER_REQUEST_MAX):
@@ -280,6 +280,12 @@ class MilvusIndex:
         if timestamp < TIMESTAMP_MIN:
             raise IndexUnavailable(f"{self._doing('insert')}: acknowledged without a timestamp ({timestamp})")
         return timestamp
+
+    def _link(self, record: dict[str, Any]) -> Link:
+        try:
+            return link_of_record(record)
+        except ValueError as error:
+            raise WrongCollection(f"{self._doing('links')}: {error}; another release may have written it") from error
 
     def _hits(self, tenant: str, answer: Any, queries: int) -> list[list[Hit]]:
         try:
