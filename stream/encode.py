@@ -123,7 +123,7 @@ class EncodeStage:
         """One turn: take in what there is room for, give out at most one batch."""
         self._health.beat(STAGE)
         self._take_in(consumer)
-        self._collect(0.0)
+        self._collect(BUSY_WAIT_S if self._backoff.waiting() else self._wait_s())
         try:
             self._open(consumer)
             if not self._backoff.waiting():
@@ -154,16 +154,27 @@ class EncodeStage:
         if records_max >= 1:
             self._fitted_at_s = now
         elif not self._paused and now - self._fitted_at_s < FULL_S:
-            self._collect(BUSY_WAIT_S)
             return
         self._pause(consumer, paused=records_max < 1)
-        wait_s = BUSY_WAIT_S if self._in_flight else IDLE_WAIT_S
+        wait_s = 0.0 if self._in_flight else IDLE_WAIT_S
         for record in consumer.poll(max(1, records_max), wait_s, 0.0):
             self._offsets[record.partition].take(record.offset)
             item = self._preparer.submit(record)
             self._in_flight[record.partition, record.offset] = item
             self._in_flight_bytes += item.charged_bytes
             self._metrics.events.labels(STAGE).inc()
+
+    @property
+    def _all_decoded(self) -> bool:
+        """No company is on its way to those that wait for some."""
+        return len(self._batcher) == len(self._in_flight)
+
+    def _wait_s(self) -> float:
+        """How long the next decoded picture is waited for."""
+        if self._all_decoded:
+            return 0.0
+        due_s = self._batcher.wait_s(time.monotonic())
+        return BUSY_WAIT_S if due_s is None else min(BUSY_WAIT_S, due_s)
 
     def _pause(self, consumer: GroupConsumer, *, paused: bool) -> None:
         if paused != self._paused:
@@ -181,7 +192,7 @@ class EncodeStage:
     def _give_out(self, *, drain: bool) -> None:
         """Encode and publish one batch. Its items are finished only when all are on the broker."""
         if not self._unpublished:
-            self._unpublished = self._batcher.take(time.monotonic(), drain=drain)
+            self._unpublished = self._batcher.take(time.monotonic(), drain=drain or self._all_decoded)
         batch = [item for item in self._unpublished if self._owns(item)]
         if batch:
             records = self._records(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from threading import Event, Thread
 from typing import Any, cast
 
@@ -109,7 +110,7 @@ class Producer:
 class Bench:
     """A stage over a group and a producer in memory."""
 
-    def __init__(self, **encode: int) -> None:
+    def __init__(self, **encode: float) -> None:
         # When the broker is back, in seconds after the word to stop.
         self.back_after_s: float | None = None
         # A batch each: the first is waited for when it is told to stop, the others are the drain's.
@@ -217,6 +218,49 @@ def test_a_producer_that_delivers_nothing_twice_is_replaced(bench: Bench) -> Non
     assert first.purged
     assert len(bench.producer.sent) == 3
     assert bench.group.committed[-1] == {0: 3}
+
+
+@pytest.mark.parametrize("company", [False, True])
+def test_nobody_waits_for_company_that_is_not_on_its_way(company: bool) -> None:
+    """While another upload is in work, decoded ones wait for it, as long as `batch_wait_s` says.
+
+    Breaks, each tried: take only what is due; take whatever there is.
+    """
+    bench = Bench(batch_items_max=9, batch_wait_s=1.5)
+    if company:
+        bench.group.records.append(Record("uploads", 1, 0, 0, [], WAITS))
+    published_s: list[float] = []
+    produce = bench.producer.produce
+
+    def produced(records: Iterable[Outgoing]) -> None:
+        published_s.append(time.monotonic())
+        produce(records)
+
+    bench.producer.produce = produced  # type: ignore[method-assign]
+    bench.stops_after_s = 3.0 if company else 1.0
+    bench.run()
+    assert len(bench.producer.sent) == 3
+    waited_s = published_s[0] - bench.group.polls_s[0]
+    assert 1.4 <= waited_s <= 2.5 if company else waited_s <= 1.0
+
+
+def test_a_broker_that_is_away_is_no_reason_to_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is decoded, and nothing can be given out. Break: wait for nothing while `_backoff` does."""
+    bench = Bench()
+    monkeypatch.setattr(bench.group, "poll", partial(no_wait, bench.group, bench.group.poll))
+    bench.stage._backoff.failed()
+    bench.stage._backoff._until_s += 1.0
+    bench.stops_after_s = 0.9
+    bench.run()
+    assert len(bench.group.polls_s) < 0.9 / 0.005 + 20
+
+
+def no_wait(group: Group, poll: Callable[..., list[Record]], *_: object) -> list[Record]:
+    """A poll that does not wait, of what is in flight."""
+    if not group.seen.is_set():
+        return poll()
+    group.polls_s.append(time.monotonic())
+    return []
 
 
 def test_it_pauses_only_when_it_was_full_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
