@@ -22,7 +22,8 @@ from stream.kafka import LogProducer, Outgoing
 WARM_UP = 64
 # Of the highest rate. Above 1 lag grows for as long as it lasts.
 LOADS = (0.25, 0.5, 0.75, 0.9, 1.1)
-HALF = 0.5
+# Not half alone: what the flood left to do, for INDEX and Milvus, is done in the first of them.
+LOADS_TO_HALF = (0.25, 0.5)
 RATE_MAX_PER_S = 1e9
 NOTE = (
     f"Photos inline over {PARTITIONS} partitions and {TENANTS} tenants, one `dejaview run` with all stages; Kafka and "
@@ -48,7 +49,7 @@ def measure(rig: Rig, photos: Sequence[bytes], count: int, seconds: float) -> Pa
     ]
     plots = []
     for delivery in ("exactly_once", "at_least_once"):
-        loads = LOADS if delivery == "exactly_once" else (HALF,)
+        loads = LOADS if delivery == "exactly_once" else LOADS_TO_HALF
         with Deployment(rig, delivery=delivery) as deployment, Arrivals(deployment.settings) as arrivals:
             run = _Run(rig, deployment, arrivals, photos)
             figures.append(Figure(f"{delivery}: start to first verdict", run.first_verdict_s(), "s"))
@@ -56,7 +57,7 @@ def measure(rig: Rig, photos: Sequence[bytes], count: int, seconds: float) -> Pa
             latencies = {load: run.late_ms(load * flood.images_per_s, seconds) for load in loads}
             figures += _figures(delivery, bare, flood, latencies)
             figures.append(Figure(f"{delivery}: resident memory", run.resident_mb(), "MB"))
-            if len(loads) > 1:
+            if loads == LOADS:
                 plots.append(_curve(flood, latencies))
     return Part("latency", "End to end", NOTE, figures, plots)
 
