@@ -17,6 +17,8 @@ from stream.progress import chain_end
 from stream.service import Service, Stage
 
 LOOK_S = 1.0
+# The whole ledger waits to be read; its end is soon to be there, too.
+BATCH_WAIT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ def building(settings: Settings, copy: int) -> Settings:
         update={
             "index": settings_of(settings.index, copy),
             "kafka": settings.kafka.model_copy(update={"group_prefix": f"{settings.kafka.group_prefix}-reindex"}),
+            "ledger_index": settings.ledger_index.model_copy(update={"batch_wait_s": BATCH_WAIT_S}),
             "health": settings.health.model_copy(update={"port": 0}),
         }
     )

@@ -37,6 +37,8 @@ def deployment(kafka: KafkaServer, milvus_uri: str, tmp_path: Path) -> Iterator[
         kafka.bootstrap,
         milvus_uri,
         decide={"batch_items_max": 16},
+        # Several steps: a chain of one is gone again whenever INDEX starts.
+        ledger_index={"batch_items_max": 16},
         index={"index_type": "HNSW"},
         tenants={"thresholds": dict.fromkeys(TENANTS, THRESHOLDS)},
     )
