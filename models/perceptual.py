@@ -59,7 +59,8 @@ def pdq(rgb: NDArray[np.uint8]) -> Pdq:
     small = _shrinking(height) @ (rgb.astype(np.float32) @ _BRIGHTNESS) @ _shrinking(width).T
     frequencies = (_COSINES @ small @ _COSINES.T).ravel()
     # The lower of the two values in the middle; the highest frequency comes first.
-    bits = (frequencies > np.partition(frequencies, frequencies.size // 2 - 1)[frequencies.size // 2 - 1])[::-1]
+    middle = frequencies.size // 2 - 1
+    bits = (frequencies > np.partition(frequencies, middle)[middle])[::-1]
     quality = _quality(small) if np.ptp(frequencies) >= _ROUNDING else 0
     return Pdq(np.packbits(bits).tobytes().hex(), quality)
 

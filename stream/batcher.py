@@ -74,7 +74,3 @@ class Batcher(Generic[T]):
             byte_count += first.byte_count
         self._byte_count -= byte_count
         return batch
-
-    def clear(self) -> None:
-        self._waiting.clear()
-        self._byte_count = 0

@@ -175,7 +175,7 @@ class DecideStage:
             ledger_ends = {p: self._ownership[p].ledger_end for p in offsets}
             batch = Batch(outcomes, offsets, group_metadata, ledger_ends)
             self._committer_now().commit(batch, self._apply)
-        if self._settings.delivery == "at_least_once":
+        if not self._transactional:
             self._ownership.owe(offsets)
         waits_s = self._settings.decide.batch_wait_s, self._settings.decide.batch_wait_late_s
         self._fill_wait_s = fill_wait_s(youngest_s(works, self._backfill), *waits_s)

@@ -123,7 +123,7 @@ class EncodeStage:
         """One turn: take in what there is room for, give out at most one batch."""
         self._health.beat(STAGE)
         self._take_in(consumer)
-        self._collect(BUSY_WAIT_S if self._backoff.waiting() else self._wait_s())
+        self._collect(self._wait_s())
         try:
             self._open(consumer)
             if not self._backoff.waiting():
@@ -171,6 +171,8 @@ class EncodeStage:
 
     def _wait_s(self) -> float:
         """How long the next decoded picture is waited for."""
+        if self._backoff.waiting():
+            return BUSY_WAIT_S
         if self._all_decoded:
             return 0.0
         due_s = self._batcher.wait_s(time.monotonic())

@@ -38,7 +38,7 @@ class Handover:
         else:
             self._ended.put(None)
 
-    def wait(self, limit_s: float | None = None) -> None:
+    def wait(self, limit_s: float) -> None:
         """Wait for the end; again only after NotEnded.
 
         Raises:

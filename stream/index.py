@@ -254,7 +254,7 @@ class IndexStage:
 
     def _link_past_markers(self, consumer: GroupConsumer) -> None:
         """Markers and aborted records hold nothing to index: DECIDE need not wait for them."""
-        ends = {p: consumer.end(p) for p, position in self._position.items()}
+        ends = {partition: consumer.end(partition) for partition in self._position}
         far = {p: end for p, end in ends.items() if end - self._position[p] > MARKERS_LEFT_MAX}
         if far:
             self._acknowledged = self._index.append_links([self._link(p, self._position[p], e) for p, e in far.items()])

@@ -23,7 +23,7 @@ WARM_UP = 64
 # Of the highest rate. Above 1 lag grows for as long as it lasts.
 LOADS = (0.25, 0.5, 0.75, 0.9, 1.1)
 # Not half alone: what the flood left to do, for INDEX and Milvus, is done in the first of them.
-LOADS_TO_HALF = (0.25, 0.5)
+LOADS_TO_HALF = LOADS[:2]
 RATE_MAX_PER_S = 1e9
 NOTE = (
     f"Photos inline over {PARTITIONS} partitions and {TENANTS} tenants, one `dejaview run` with all stages; Kafka and "

@@ -97,9 +97,9 @@ def _nothing_on_error(nothing: Callable[[Any], Any]) -> Callable[[Call], Call]:
 def _quiet(original: Call) -> Call:
     from stream.errors import DejaviewError  # noqa: PLC0415
 
-    def method(self: Any, **named: Any) -> None:
+    def method(self: Any) -> None:
         try:
-            original(self, **named)
+            original(self)
         except DejaviewError:
             return
 

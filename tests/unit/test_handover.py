@@ -91,10 +91,10 @@ def test_where_a_bug_was_is_told() -> None:
         return handover
 
     with pytest.raises(KeyError) as bug:
-        call_of(KeyError("x")).wait()
+        call_of(KeyError("x")).wait(1)
     assert "in failing" in bug.value.__notes__[0]
     with pytest.raises(IndexUnavailable) as told:
-        call_of(IndexUnavailable("away")).wait()
+        call_of(IndexUnavailable("away")).wait(1)
     assert not hasattr(told.value, "__notes__")
 
 
