@@ -135,23 +135,42 @@ def test_tenants_do_not_see_each_other(create: Create) -> None:
 def test_a_collage_is_a_duplicate_of_what_it_shows(create: Create) -> None:
     """From the index, from the window and within a batch; the match names the part. Batches are smaller than panels.
 
+    ENCODE keeps no order: what a collage is to find is sent before it.
+
     Breaks: encode the whole alone; ask the index for the whole alone; take the hits of the first panel for the second.
     """
     deployment = create(encode={"batch_items_max": 2})
-    worker = deployment.start("a")
-    worker.wait_ready()
+    encoder, decider, indexer = (deployment.start(stage, stage) for stage in ("encode", "decide", "index"))
+    for worker in (encoder, decider, indexer):
+        worker.wait_ready()
     names = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png")
     value = jpeg(collage(*names))
-    first = [SentUpload(name, jpeg(photo(name)), "indexed", 0) for name in names[2:3]]
-    deployment.send(first)
+
+    def photos(tenant: str, *names: str) -> list[SentUpload]:
+        return [SentUpload(name, jpeg(photo(name)), tenant, 0) for name in names]
+
+    def send_and_encode(uploads: list[SentUpload], count: int) -> None:
+        deployment.send(uploads)
+        until(lambda: len(deployment.read(deployment.settings.topics.fingerprints)) >= count, 60)
+
+    deployment.send(photos("indexed", "rocket.jpg"))
     deployment.wait_judged(1)
-    until(lambda: worker.metrics()["dejaview_window_rows"] == 0, 60)
-    deployment.send([SentUpload("collage", value, "indexed", 0)])
-    together = [SentUpload(name, jpeg(photo(name)), "together", 0) for name in names[1:]]
-    deployment.send([*together, SentUpload("collage", value, "together", 0), SentUpload("collage", value, "alone", 0)])
+    until(lambda: decider.metrics()["dejaview_window_rows"] == 0, 60)
+    deployment.send([SentUpload("collage", value, "indexed", 0), SentUpload("collage", value, "alone", 0)])
+    deployment.wait_judged(3)
+    indexer.terminate()
+    deployment.send(photos("window", *names[1:]))
+    deployment.wait_judged(6)
+    assert decider.metrics()["dejaview_window_rows"] >= 3
+    deployment.send([SentUpload("collage", value, "window", 0)])
     deployment.wait_judged(7)
-    kinds = assert_equal_to_offline(deployment, 7)
-    assert kinds == {"unique": 5, "duplicate": 2}
+    decider.terminate()
+    send_and_encode(photos("together", *names[1:]), 10)
+    send_and_encode([SentUpload("collage", value, "together", 0)], 11)
+    deployment.start("decide", "decide")
+    deployment.wait_judged(11)
+    kinds = assert_equal_to_offline(deployment, 11)
+    assert kinds == {"unique": 8, "duplicate": 3}
     found = {v.tenant: v for v in deployment.verdicts() if v.upload_id == "collage"}
     assert found["alone"].match is None
     match = found["indexed"].match
@@ -159,12 +178,12 @@ def test_a_collage_is_a_duplicate_of_what_it_shows(create: Create) -> None:
     assert match.upload_id == "rocket.jpg"
     assert match.panel is not None
     assert match.panel.model_dump() == pytest.approx({"left": 0, "top": 0.5, "right": 0.5, "bottom": 1}, abs=0.02)
-    others = {
-        one.upload_id: one.panel for one in found["together"].neighbours if one.score >= found["together"].threshold
-    }
-    assert set(others) == set(names[1:])
-    assert len({box.model_dump_json() for box in others.values() if box is not None}) == 3
-    assert worker.metrics()["dejaview_panels_total"] >= 12
+    for tenant in ("window", "together"):
+        verdict = found[tenant]
+        others = {one.upload_id: one.panel for one in verdict.neighbours if one.score >= verdict.threshold}
+        assert set(others) == set(names[1:])
+        assert len({box.model_dump_json() for box in others.values() if box is not None}) == 3
+    assert encoder.metrics()["dejaview_panels_total"] >= 16
 
 
 def test_fingerprints_lie_with_their_tenant(create: Create) -> None:
