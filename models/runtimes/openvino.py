@@ -27,7 +27,8 @@ class OpenvinoEncoder:
         # Without the pin, bfloat16 is taken where the processor has it, and verdicts would depend on the machine.
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
         if threads:
-            options["INFERENCE_NUM_THREADS"] = str(threads)
+            # Else every worker of a machine would have its threads on the same first cores.
+            options |= {"INFERENCE_NUM_THREADS": str(threads), "ENABLE_CPU_PINNING": "NO"}
         try:
             core = openvino.Core()
             model = core.read_model(onnx)

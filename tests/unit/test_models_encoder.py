@@ -23,6 +23,7 @@ from models.edits import EDITS
 from models.encoder import Encoder, load_encoder
 from models.manifest import BUILT_IN, GOLDEN, MANIFEST, ONNX, read_manifest, verified
 from models.preprocess import DRAFT_SIDE, Pixels, reduce, to_rgb
+from models.runtimes.openvino import OpenvinoEncoder
 from schemas.events import Vector
 from stream.errors import EncoderBroken, ParityFailed, SettingError
 
@@ -89,6 +90,14 @@ def test_company_does_not_matter(encoder: Encoder, edited: Pixels) -> None:
     alone = np.concatenate([encoder.encode(batch[row : row + 1]) for row in range(len(batch))])
     assert lowest_cosine(together, alone) >= 0.9999
     assert lowest_cosine(together, encoder.encode(batch[::-1])[::-1]) >= 0.9999
+
+
+@pytest.mark.parametrize(("threads", "pinned"), [(0, True), (1, False)])
+def test_workers_that_share_a_machine_share_its_cores(threads: int, pinned: bool) -> None:
+    """With `model.threads` none is bound to a core: every worker would take the first ones. Break: pin them."""
+    encoder = load_encoder("openvino", threads=threads)
+    assert isinstance(encoder, OpenvinoEncoder)
+    assert encoder._compiled.get_property("ENABLE_CPU_PINNING") == pinned
 
 
 @pytest.mark.torch
