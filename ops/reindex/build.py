@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ops.cli.errors import CommandError
+from ops.cli.replay import records_from
 from stream.config import Settings
 from stream.errors import IndexUnavailable
-from stream.index import MARKERS_LEFT_MAX
 from stream.kafka import Admin
 from stream.neighbours.milvus.copies import settings_of
 from stream.neighbours.milvus.index import MilvusIndex
@@ -17,20 +18,19 @@ from stream.progress import chain_end
 from stream.service import Service, Stage
 
 LOOK_S = 1.0
-# The whole ledger waits to be read; its end is soon to be there, too.
-BATCH_WAIT_S = 0.05
+# A copy that has all that the ledger held so long ago is good to be switched to: DECIDE's window holds the rest.
+CAUGHT_UP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far an index is: ledger offsets of all partitions that it has, that there are, and the furthest one behind.
+    """How far an index is: ledger offsets of all partitions that it has, and that there are.
 
     `ends` and `timestamp` are its own: rows below `ends` are seen by a read that guarantees `timestamp`.
     """
 
     done: int
     total: int
-    behind: int
     ends: dict[int, int]
     timestamp: int | None
 
@@ -44,7 +44,6 @@ def building(settings: Settings, copy: int) -> Settings:
         update={
             "index": settings_of(settings.index, copy),
             "kafka": settings.kafka.model_copy(update={"group_prefix": f"{settings.kafka.group_prefix}-reindex"}),
-            "ledger_index": settings.ledger_index.model_copy(update={"batch_wait_s": BATCH_WAIT_S}),
             "health": settings.health.model_copy(update={"port": 0}),
         }
     )
@@ -61,7 +60,6 @@ def reach(index: Index, ledger_topic_id: str, ends: dict[int, tuple[int, int]]) 
     return Reach(
         done=sum(own.values()),
         total=sum(high for _, high in ends.values()),
-        behind=max((high - own[p] for p, (_, high) in ends.items()), default=0),
         ends=own,
         timestamp=max((chain.timestamp for chain in chains.values() if chain), default=STRONG),
     )
@@ -85,25 +83,37 @@ class Builder:
 
     def reach(self, index: Index | None = None) -> Reach:
         """How far a copy is, this one if none is named."""
-        ends = self._admin.ends(self._ledger, range(self._topic.partitions))
-        return reach(index or self.index, self._topic.topic_id, ends)
+        return reach(index or self.index, self._topic.topic_id, self._ends())
 
     def build(self) -> Iterator[Reach]:
-        """Run until the copy has the ledger, but for the last transaction markers; yields once a second.
+        """Run until the copy has all that the ledger held moments ago; yields once a second.
 
         Raises:
-            What ends the stage; CommandError: it was told to stop.
+            What ends the stage; CommandError: it was told to stop, or the ledger was not read.
         """
         self.service.start()
         try:
+            held, since_s = self._ends(), time.monotonic()
             while not self.service.stop.wait(LOOK_S):
                 found = self.reach()
                 yield found
-                if found.behind <= MARKERS_LEFT_MAX and not self.service.health.missing():
+                if self.service.health.missing() or self._lacks(found.ends, held):
+                    continue
+                if time.monotonic() - since_s <= CAUGHT_UP_S:
                     return
+                held, since_s = self._ends(), time.monotonic()
             raise self.service.failure or CommandError("the building stage was stopped")
         finally:
             self.service.close()
+
+    def _ends(self) -> dict[int, tuple[int, int]]:
+        return self._admin.ends(self._ledger, range(self._topic.partitions))
+
+    def _lacks(self, own: Mapping[int, int], held: Mapping[int, tuple[int, int]]) -> bool:
+        """Whether it has not come to a record that the ledger held: INDEX leaves markers and aborted ones behind."""
+        behind = {partition: own[partition] for partition, (_, high) in held.items() if own[partition] < high}
+        left = records_from(self.settings, self._ledger, behind, 1)
+        return any(record.offset < held[record.partition][1] for record in left)
 
     def close(self) -> None:
         self.index.close()

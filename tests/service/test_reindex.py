@@ -131,6 +131,21 @@ def test_the_index_is_rebuilt_after_its_data_was_deleted_and_switched_under_load
     assert all(worker.terminate() == 0 for worker in workers)
 
 
+def test_a_small_ledger_is_built_to_its_end(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fewer records than a partition may have markers at its end, by an INDEX that takes a few at a time.
+
+    Break: call it built when no partition lies more than 100 offsets behind.
+    """
+    deployment.start("a", "decide", "index").wait_ready()
+    deployment.wait_judged(Log(deployment, seed=13).append(120, TENANTS))
+    deployment.values["ledger_index"] |= {"batch_items_max": 8}
+    assert reindex(deployment, "--json") == 0
+    result = found(capsys)
+    kept = [v for v in deployment.verdicts() if str(v.verdict) != "duplicate" and not v.repeat]
+    assert result["new"]["rows"] == len(kept) > 0
+    assert result["switched"]
+
+
 def test_a_copy_that_lacks_rows_is_not_switched_to(
     deployment: Deployment, copies: MilvusCopies, capsys: pytest.CaptureFixture[str]
 ) -> None:
