@@ -24,9 +24,9 @@ from stream.batcher import Batcher, fill_wait_s
 from stream.config import Settings
 from stream.errors import BatchAborted, BrokerUnavailable, DejaviewError, ProducerBroken, StageStopped, TransientError
 from stream.health import Health
+from stream.inflight import InFlight
 from stream.kafka import UNREACHED_MAX, GroupConsumer, LogProducer, Outgoing
 from stream.metrics import Metrics
-from stream.offsets import ContiguousOffsets
 from stream.prepare import Prepared, Preparer
 from stream.stop import Stop
 from stream.tenants import partition_of
@@ -69,10 +69,9 @@ class EncodeStage:
         self._health = health
         encode = settings.encode
         self._batcher: Batcher[Prepared] = Batcher(encode.batch_items_max, encode.in_flight_bytes_max)
-        self._offsets: dict[int, ContiguousOffsets] = {}
+        record_bytes_max = settings.topics.message_bytes_max + settings.intake.bytes_max
+        self._in_flight = InFlight(encode.in_flight_items_max, encode.in_flight_bytes_max, record_bytes_max)
         self._unopened: set[int] = set()
-        self._in_flight: dict[tuple[int, int], Prepared] = {}
-        self._in_flight_bytes = 0
         self._paused = False
         self._fitted_at_s = 0.0
         self._commit_at_s = 0.0
@@ -145,23 +144,15 @@ class EncodeStage:
 
         Not at once: librdkafka throws away what it has fetched of a paused partition, and takes a second to go on.
         """
-        encode = self._settings.encode
-        room = encode.in_flight_items_max - len(self._in_flight)
-        byte_room = encode.in_flight_bytes_max - self._in_flight_bytes
-        record_bytes_max = self._settings.topics.message_bytes_max + self._settings.intake.bytes_max
-        records_max = min(room, byte_room // record_bytes_max, encode.batch_items_max)
-        now = time.monotonic()
-        if records_max >= 1:
+        room, now = self._in_flight.room, time.monotonic()
+        if room >= 1:
             self._fitted_at_s = now
         elif not self._paused and now - self._fitted_at_s < FULL_S:
             return
-        self._pause(consumer, paused=records_max < 1)
-        wait_s = 0.0 if self._in_flight else IDLE_WAIT_S
-        for record in consumer.poll(max(1, records_max), wait_s, 0.0):
-            self._offsets[record.partition].take(record.offset)
-            item = self._preparer.submit(record)
-            self._in_flight[record.partition, record.offset] = item
-            self._in_flight_bytes += item.charged_bytes
+        self._pause(consumer, paused=room < 1)
+        records_max = max(1, min(room, self._settings.encode.batch_items_max))
+        for record in consumer.poll(records_max, 0.0 if self._in_flight else IDLE_WAIT_S, 0.0):
+            self._in_flight.take(self._preparer.submit(record))
             self._metrics.events.labels(STAGE).inc()
 
     @property
@@ -181,12 +172,12 @@ class EncodeStage:
     def _pause(self, consumer: GroupConsumer, *, paused: bool) -> None:
         if paused != self._paused:
             self._paused = paused
-            (consumer.pause if paused else consumer.resume)(list(self._offsets))
+            (consumer.pause if paused else consumer.resume)(self._in_flight.partitions)
 
     def _open(self, consumer: GroupConsumer) -> None:
         for partition in sorted(self._unopened):
             consumer.seek(partition, consumer.start_offset(partition, self._settings.first_start))
-            self._offsets[partition] = ContiguousOffsets()
+            self._in_flight.open(partition)
             self._unopened.discard(partition)
             if not self._paused:
                 consumer.resume([partition])
@@ -195,14 +186,14 @@ class EncodeStage:
         """Encode and publish one batch. Its items are finished only when all are on the broker."""
         if not self._unpublished:
             self._unpublished = self._batcher.take(time.monotonic(), drain=drain or self._all_decoded)
-        batch = [item for item in self._unpublished if self._owns(item)]
+        batch = [item for item in self._unpublished if self._in_flight.holds(item)]
         if batch:
             records = self._records(batch)
             with self._metrics.timed(STAGE, "publish"):
                 self._publish(records)
             self._metrics.batch.labels(STAGE).observe(len(batch))
         for item in batch:
-            self._finish(item)
+            self._in_flight.finish(item)
         self._unpublished = []
 
     def _publish(self, records: Sequence[Outgoing]) -> None:
@@ -254,51 +245,33 @@ class EncodeStage:
         key = item.tenant.encode() if item.tenant else None
         return Outgoing(self._settings.topics.fingerprints, value, partition=partition, key=key)
 
-    def _finish(self, item: Prepared) -> None:
-        record = item.record
-        self._offsets[record.partition].finish(record.offset)
-        self._in_flight_bytes -= item.charged_bytes
-        del self._in_flight[record.partition, record.offset]
-
     def _collect(self, wait_s: float) -> None:
-        """Decoded uploads go to the batcher; a fetched image's bytes are gone by now."""
+        """Decoded uploads go to the batcher."""
         encode = self._settings.encode
         for item in self._preparer.done(wait_s):
-            if self._owns(item):
-                held = item.record_bytes
-                self._in_flight_bytes -= item.charged_bytes - held
-                item.charged_bytes = held
+            if self._in_flight.holds(item):
+                self._in_flight.decoded(item)
                 age_s = time.time() - item.record.timestamp_ms / 1000
                 company_s = fill_wait_s(age_s, encode.batch_wait_s, encode.batch_wait_late_s)
                 self._batcher.add(item, item.byte_count, time.monotonic() + company_s)
                 self._metrics.observe_steps(STAGE, item.timings_s)
 
-    def _owns(self, item: Prepared) -> bool:
-        return self._in_flight.get((item.record.partition, item.record.offset)) is item
-
     def _commit(self, partitions: Sequence[int]) -> None:
         if self._consumer is None or self._out_of_time():
             return
-        due = {p: self._offsets[p].to_commit() for p in partitions if p in self._offsets}
-        offsets = {p: offset for p, offset in due.items() if offset is not None}
+        offsets = self._in_flight.to_commit(partitions)
         self._consumer.commit(offsets)
-        for partition, offset in offsets.items():
-            self._offsets[partition].committed(offset)
+        self._in_flight.committed(offsets)
 
     def _commit_when_due(self) -> None:
         if time.monotonic() >= self._commit_at_s:
-            self._commit(list(self._offsets))
+            self._commit(self._in_flight.partitions)
             self._commit_at_s = time.monotonic() + COMMIT_EVERY_S
 
     def _forget(self, partitions: Sequence[int]) -> None:
         log.info("gave up uploads partitions %s", sorted(partitions))
-        for partition in partitions:
-            self._unopened.discard(partition)
-            self._offsets.pop(partition, None)
-        for place in [place for place in self._in_flight if place[0] in partitions]:
-            item = self._in_flight.pop(place)
-            item.cancelled = True
-            self._in_flight_bytes -= item.charged_bytes
+        self._unopened.difference_update(partitions)
+        self._in_flight.forget(partitions)
 
     def _out_of_time(self) -> bool:
         """Whether half of the drain time is over: a commit or a flush is begun before that, and may last beyond it."""
@@ -306,7 +279,7 @@ class EncodeStage:
 
     def _drain(self, consumer: GroupConsumer) -> None:
         """Publish what is decoded or comes out in time; leave the rest uncommitted."""
-        consumer.pause(list(self._offsets))
+        consumer.pause(self._in_flight.partitions)
         try:
             while self._in_flight and not self._out_of_time():
                 self._health.beat(STAGE)
@@ -314,7 +287,7 @@ class EncodeStage:
                 self._give_out(drain=True)
                 # One upload may wait for its store until the time is over; the others are done.
                 self._commit_when_due()
-            self._commit(list(self._offsets))
+            self._commit(self._in_flight.partitions)
         except StageStopped:
             raise
         except DejaviewError as error:
@@ -325,20 +298,17 @@ class EncodeStage:
     def _report(self) -> None:
         metrics = self._metrics
         if self._consumer is not None:
-            positions = {p: offsets.position for p, offsets in self._offsets.items()}
-            behind = [self._consumer.lag(p, at) for p, at in positions.items() if at is not None]
-            metrics.lag.labels(STAGE).set(sum(behind))
+            metrics.lag.labels(STAGE).set(sum(self._consumer.lag(*at) for at in self._in_flight.positions.items()))
             metrics.revived.labels(STAGE).set(self._consumer.revived)
-        oldest = min((item.record.timestamp_ms for item in self._in_flight.values()), default=0)
-        metrics.oldest.labels(STAGE).set(oldest / 1000)
+        metrics.oldest.labels(STAGE).set(self._in_flight.oldest_ms / 1000)
         metrics.in_flight.set(len(self._in_flight))
-        metrics.in_flight_bytes.set(self._in_flight_bytes)
+        metrics.in_flight_bytes.set(self._in_flight.byte_count)
         metrics.decoder_restarts.set(self._preparer.decoder_restarts)
         if self._preparer.trouble:
             self._health.unready(f"{STAGE} input", self._preparer.trouble)
         else:
             self._health.ready(f"{STAGE} input")
-        if not self._offsets:
+        if not self._in_flight.partitions:
             self._health.unready(f"{STAGE} partitions", "none assigned yet")
         else:
             self._health.ready(f"{STAGE} partitions")
