@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from stream.errors import ProducerBroken
-from stream.handover import Handover, NotEnded
+from stream.kafka.handover import Handover, NotEnded
 
 
 def within(limit_s: float, doing: str, call: Callable[[], object]) -> None:

@@ -9,7 +9,7 @@ from threading import Event, Thread
 import pytest
 
 from stream.errors import IndexUnavailable
-from stream.handover import Handover, NotEnded
+from stream.kafka.handover import Handover, NotEnded
 
 
 class Held:
