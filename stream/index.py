@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from threading import Event
 
 from stream.backoff import Backoff
@@ -24,13 +24,16 @@ from stream.kafka import GroupConsumer, LogReader, Record
 from stream.ledger import check_progress
 from stream.metrics import Metrics
 from stream.neighbours.protocol import STRONG, Index, Link, Row
-from stream.progress import chain_end, needless, sort_links, strays, unproven
+from stream.progress import chain_end, end_since, needless, sort_links, strays, unproven
 
 log = logging.getLogger("dejaview.index")
 
 STAGE = "index"
 IDLE_WAIT_S = 0.1
 MARKERS_LEFT_MAX = 100
+# Whole chains are read before one write in so many, the links since the last one before the others. What an emptying
+# or another owner may leave in between must be far less than `progress.CHAIN_LINKS_KEPT`, or it would pass for a chain.
+WHOLE_EVERY = 10
 # How often it is asked whether the index was switched to another collection.
 FOLLOW_S = 2.0
 # An index that is emptied or put back takes longer: only a link that came later than this may have lost its rows.
@@ -61,12 +64,15 @@ class IndexStage:
         self._health = health
         self._backoff = Backoff(settings.index.retry_wait_max_s)
         self._unopened: set[int] = set()
-        # Per open partition the chain's end: the next link begins there.
-        self._position: dict[int, int] = {}
+        # Per open partition the link that its chain ends with: the next one begins where that ends.
+        self._last: dict[int, Link] = {}
         self._timestamp: dict[int, int] = {}
         self._acknowledged = EARLIEST_TIMESTAMP
-        # Set at the start and after every failure: rows may be there without their link.
+        # Set at the start and after every failure: rows may be there without their link, those of links that were taken
+        # back among them, which reached so far.
         self._unsure = True
+        self._taken_back: dict[int, int] = {}
+        self._writes = 0
         self._check_at_s = 0.0
         self._follow_at_s = 0.0
 
@@ -77,7 +83,7 @@ class IndexStage:
     def revoked(self, partitions: Sequence[int]) -> None:
         for partition in partitions:
             self._unopened.discard(partition)
-            self._position.pop(partition, None)
+            self._last.pop(partition, None)
 
     def lost(self, partitions: Sequence[int]) -> None:
         self.revoked(partitions)
@@ -110,7 +116,7 @@ class IndexStage:
                 self._write(consumer, records)
             elif time.monotonic() >= self._check_at_s:
                 # DECIDE may be waiting for what an emptied index lost; no new record would tell.
-                self._check_chains(self._position)
+                self._check_chains(self._last, whole=True)
                 self._link_past_markers(consumer)
             self._backoff.reset()
             self._health.ready(f"{STAGE} index")
@@ -140,22 +146,24 @@ class IndexStage:
         if self._unsure:
             self._index.prepare()
         links = self._index.links(None, None, STRONG)
-        ends: dict[int, int] = {}
+        last: dict[int, Link] = {}
         for partition in sorted(self._unopened):
             found = sort_links(links, self._ledger_topic_id, partition, self._partitions)
             check_links(found.other_ledgers, found.other_counts, self._ledger_topic_id, self._partitions)
             check_progress(chain_end(found.own), *self._reader.ends(partition))
             first = unproven(found.own)
             own = [link for link in found.own if link not in first]
-            self._index.delete_links([*first, *strays(own)])
+            gone = [*first, *strays(own)]
+            self._index.delete_links(gone)
+            self._taken_back[partition] = max((link.end for link in gone), default=0)
             progress = chain_end(own)
-            ends[partition] = progress.offset if progress is not None else 0
             self._timestamp[partition] = progress.timestamp if progress is not None else EARLIEST_TIMESTAMP
-        self._prove([self._link(partition, end, end) for partition, end in ends.items()])
-        for partition, end in ends.items():
+            last[partition] = progress.last if progress is not None else self._link(partition, 0, 0)
+        self._prove([self._link(partition, link.end, link.end) for partition, link in last.items()])
+        for partition, link in last.items():
             consumer.start_offset(partition, "earliest")
-            consumer.seek(partition, end)
-            self._position[partition] = end
+            consumer.seek(partition, link.end)
+            self._last[partition] = link
             self._unopened.discard(partition)
             consumer.resume([partition])
 
@@ -171,11 +179,14 @@ class IndexStage:
     def _write(self, consumer: GroupConsumer, records: Sequence[Record]) -> None:
         by_partition: dict[int, list[Record]] = defaultdict(list)
         for record in records:
-            if record.partition in self._position:
+            if record.partition in self._last:
                 by_partition[record.partition].append(record)
+        if not by_partition:
+            return
         begun = time.monotonic()
         with self._metrics.timed(STAGE, "check"):
-            self._check_chains(by_partition)
+            self._check_chains(by_partition, whole=self._writes % WHOLE_EVERY == 0)
+        self._writes += 1
         all_rows = rows_of([record for own in by_partition.values() for record in own])
         rows = self._new_rows(all_rows)
         with self._metrics.timed(STAGE, "insert"):
@@ -184,12 +195,13 @@ class IndexStage:
         with self._metrics.timed(STAGE, "link"):
             if acknowledged is not None:
                 self._timestamp.update(dict.fromkeys(ends, acknowledged))
-            links = [self._link(partition, self._position[partition], end) for partition, end in ends.items()]
+            links = [self._link(partition, self._last[partition].end, end) for partition, end in ends.items()]
             self._acknowledged = self._index.append_links(links)
             self._check_steps(links, all_rows, begun)
-            self._position.update(ends)
+            self._stand_at(links)
         # What begins at 0 may have been gone before (`unproven`), and the rows of the step behind it, too.
-        self._unsure = any(link.start == 0 for link in links)
+        behind = any(last.end < self._taken_back[partition] for partition, last in self._last.items())
+        self._unsure = behind or any(link.start == 0 for link in links)
         self._metrics.events.labels(STAGE).inc(len(records))
         self._metrics.batch.labels(STAGE).observe(len(records))
         self._metrics.indexed.inc(len(rows))
@@ -207,7 +219,8 @@ class IndexStage:
         if not self._unsure:
             return None
         partition = next(iter(partitions))
-        return self._index.append_links([self._link(partition, self._position[partition], self._position[partition])])
+        end = self._last[partition].end
+        return self._index.append_links([self._link(partition, end, end)])
 
     def _check_steps(self, links: Sequence[Link], rows: Sequence[Row], begun: float) -> None:
         """Make sure that the rows were not emptied away, or put back to before them, until the links came.
@@ -231,34 +244,46 @@ class IndexStage:
             names = ", ".join(link.link_id for link in lost)
             raise BatchAborted(f"the rows of {names} are gone from the index: it was emptied meanwhile")
 
-    def _check_chains(self, partitions: Iterable[int]) -> None:
+    def _check_chains(self, partitions: Collection[int], *, whole: bool) -> None:
         """Before every write, and now and then when idle: an emptied or restored index must not look whole again.
+
+        Args:
+            whole: read whole chains, and delete what is needless of them; else only the last links and what came after.
 
         Raises:
             BatchAborted: a chain does not end where this stage left it: begin again at its end.
         """
         self._check_at_s = time.monotonic() + self._settings.ledger_index.check_interval_s
-        links = self._index.links(self._ledger_topic_id, None, self._acknowledged)
+        since = None if whole else {partition: self._last[partition].start for partition in partitions}
+        links = self._index.links(self._ledger_topic_id, since, self._acknowledged)
         for partition in partitions:
             own = [link for link in links if link.ledger_partition == partition]
-            progress = chain_end(own)
-            if progress is None or progress.offset != self._position[partition]:
-                found = progress.offset if progress is not None else "nothing"
+            last = self._last[partition]
+            if whole:
+                progress = chain_end(own)
+                found = progress.offset if progress is not None else None
+            else:
+                found = end_since(last, own)
+            if found != last.end:
                 raise BatchAborted(
-                    f"the index shows ledger partition {partition} up to {found}, it was written up to "
-                    f"{self._position[partition]}: it was emptied, restored or written by another; going on from there"
+                    f"the index shows ledger partition {partition} up to {'nothing' if found is None else found}, it "
+                    f"was written up to {last.end}: it was emptied, restored or written by another; going on from there"
                 )
-            old = needless(own)
+            old = needless(own) if whole else []
             if len(old) > self._settings.ledger_index.links_deleted_at_once:
                 self._index.delete_links(old)
 
     def _link_past_markers(self, consumer: GroupConsumer) -> None:
         """Markers and aborted records hold nothing to index: DECIDE need not wait for them."""
-        ends = {partition: consumer.end(partition) for partition in self._position}
-        far = {p: end for p, end in ends.items() if end - self._position[p] > MARKERS_LEFT_MAX}
+        ends = {partition: consumer.end(partition) for partition in self._last}
+        far = [
+            self._link(partition, last.end, ends[partition])
+            for partition, last in self._last.items()
+            if ends[partition] - last.end > MARKERS_LEFT_MAX
+        ]
         if far:
-            self._acknowledged = self._index.append_links([self._link(p, self._position[p], e) for p, e in far.items()])
-            self._position.update(far)
+            self._acknowledged = self._index.append_links(far)
+            self._stand_at(far)
 
     def _start_over(self, consumer: GroupConsumer, error: DejaviewError) -> None:
         """Whatever failed, the index itself says where to go on."""
@@ -268,23 +293,24 @@ class IndexStage:
             self._health.unready(f"{STAGE} index", str(error))
             self._backoff.failed()
         self._unsure = True
-        partitions = list(self._position)
+        partitions = list(self._last)
         consumer.pause(partitions)
         self._unopened.update(partitions)
-        self._position.clear()
+        self._last.clear()
+
+    def _stand_at(self, links: Iterable[Link]) -> None:
+        self._last.update({link.ledger_partition: link for link in links})
 
     def _link(self, partition: int, start: int, end: int) -> Link:
         timestamp = self._timestamp[partition]
         return Link(self._ledger_topic_id, partition, self._partitions, start, end, timestamp)
 
     def _report(self, consumer: GroupConsumer) -> None:
-        lag = sum(consumer.lag(partition, position) for partition, position in self._position.items())
+        lag = sum(consumer.lag(partition, last.end) for partition, last in self._last.items())
         self._metrics.index_lag.set(lag)
         self._metrics.lag.labels(STAGE).set(lag)
         self._metrics.revived.labels(STAGE).set(consumer.revived)
-        if self._unopened or not self._position:
-            self._health.unready(
-                f"{STAGE} partitions", f"open {sorted(self._position)}, waiting {sorted(self._unopened)}"
-            )
+        if self._unopened or not self._last:
+            self._health.unready(f"{STAGE} partitions", f"open {sorted(self._last)}, waiting {sorted(self._unopened)}")
         else:
             self._health.ready(f"{STAGE} partitions")

@@ -10,12 +10,13 @@ So an index that was emptied, half-written or put back from an old copy shows it
 left of its links is a short chain that starts in the middle, and that is no progress.
 
 An emptied index whose INDEX went on writing would look whole again after 100 more links. It cannot
-come to that: INDEX reads the chain before every write and starts again at the chain's end. What one
-write may leave (its rows or its link arrived just after the emptying) is a stray link. INDEX deletes
-`strays` before it writes, or the growing chain would one day join a link whose rows are gone. One
-window links alone cannot close: an emptying between the rows and the link of the very first step (or
-a restore to just that step). INDEX looks a row of the step up after its link, and deletes the link
-when it is not there; what it finds at its start as one step from 0 it goes again (`unproven`).
+come to that: before every write INDEX looks for the link it wrote last, and reads the whole chain
+before every tenth; it starts again at the chain's end. What it may leave until then (its rows or
+its link arrived just after the emptying) are stray links. INDEX deletes `strays` when it starts
+again, or the growing chain would one day join a link whose rows are gone. One window links alone
+cannot close: an emptying between the rows and the link of the very first step (or a restore to just
+that step). INDEX looks a row of the step up after its link, and deletes the link when it is not
+there; what it finds at its start as one step from 0 it goes again (`unproven`).
 
 Steps may repeat or overlap with other ends (a crash between rows and link, two owners in a
 rebalance): a chain is a union, and its end the furthest offset reached without a gap. An empty link
@@ -24,7 +25,7 @@ rebalance): a chain is a union, and its end the furthest offset reached without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from stream.neighbours.protocol import Link
@@ -124,6 +125,15 @@ def go_on(progress: Progress, links: Iterable[Link]) -> Progress | None:
         timestamp=max(progress.timestamp, *(link.timestamp for link in chain)),
         links=progress.links + len(chain) - 1,
     )
+
+
+def end_since(last: Link, links: Collection[Link]) -> int | None:
+    """How far the partition's links reach that start where `last` does or later; None when it is not among them.
+
+    Whoever wrote `last` goes by its id: written twice, a server may show either.
+    """
+    there = any(link.link_id == last.link_id for link in links)
+    return max(link.end for link in links) if there else None
 
 
 def started_anew(progress: Progress, links: Iterable[Link]) -> bool:

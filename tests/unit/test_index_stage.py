@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import stream.index
+import stream.progress
 from schemas.events import LedgerEntry
 from stream.config import Settings
 from stream.errors import IndexUnavailable, LedgerGap
@@ -134,9 +135,9 @@ class Counting(MemoryIndex):
 
 
 def stage_over(
-    index: MemoryIndex, records: Sequence[Record], partitions: int = 1
+    index: MemoryIndex, records: Sequence[Record], partitions: int = 1, **values: float
 ) -> tuple[IndexStage, ScriptedConsumer]:
-    settings = Settings(index={"retry_wait_max_s": 0.001}, ledger_index={"check_interval_s": 0.001})
+    settings = Settings(index={"retry_wait_max_s": 0.001}, ledger_index={"check_interval_s": 0.001, **values})
     metrics, health = Metrics(CollectorRegistry()), Health(60)
     stage = IndexStage(settings, index, Ends(records), LEDGER, partitions, metrics, health)  # type: ignore[arg-type]
     stage.assigned(range(partitions))
@@ -293,6 +294,73 @@ def test_an_index_emptied_before_a_link_is_filled_again(step: int) -> None:
     stage, consumer = stage_over(index, records)
     run(stage, consumer, index, records)
     assert_whole(index, records)
+
+
+@pytest.mark.parametrize("step", [2, 9, 10, 11, 12, 20])
+def test_an_index_emptied_between_two_looks_at_whole_chains_is_filled_again(
+    monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """R4: what INDEX writes until it notices is no chain, and its rows are not there twice afterwards.
+
+    Breaks: a `WHOLE_EVERY` above `CHAIN_LINKS_KEPT`; forget in `_open` how far the links reached that it takes back.
+    """
+    monkeypatch.setattr(stream.progress, "CHAIN_LINKS_KEPT", stream.index.WHOLE_EVERY)
+    records, index = ledger(160), Watched()
+    left = [step]
+
+    def empty(_link: Link) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            index.clear()
+
+    index.before_link = empty
+    stage, consumer = stage_over(index, records)
+    run(stage, consumer, index, records)
+    assert_whole(index, records)
+
+
+def test_an_emptied_index_is_noticed_at_the_next_write() -> None:
+    """R4: whichever it is, nothing is written past what is gone. Break: look at whole chains alone."""
+    for steps in range(1, 12):
+        records, index = ledger(80), Watched()
+        stage, consumer = stage_over(index, records)
+        for _ in range(1 + steps):
+            stage.turn(consumer)  # type: ignore[arg-type]
+        assert len(index.inserted) == 4 * steps
+        index.clear()
+        index.inserted = []
+        stage.turn(consumer)  # type: ignore[arg-type]
+        assert index.inserted == []
+        assert index.links(LEDGER, None, STRONG) == []
+
+
+def test_needless_links_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain would be read ever more slowly. Break: delete none."""
+    monkeypatch.setattr(stream.progress, "CHAIN_LINKS_KEPT", 5)
+    records, index = ledger(160), Watched()
+    stage, consumer = stage_over(index, records, links_deleted_at_once=1)
+    run(stage, consumer, index, records)
+    assert len(index.links(LEDGER, None, STRONG)) <= 5 + stream.index.WHOLE_EVERY + 2
+    assert_whole(index, records)
+
+
+def test_whole_chains_are_read_before_one_write_in_ten() -> None:
+    """With many partitions and a hundred links of each they are the dearest part of a step. Break: read them always."""
+    records, index = ledger(160), Watched()
+    asked: list[Any] = []
+    stage, consumer = stage_over(index, records)
+    kept = index.links
+
+    def noted(topic_id: str | None, since: Any, guarantee: int | None) -> list[Link]:
+        asked.append(since)
+        return kept(topic_id, since, guarantee)
+
+    stage.turn(consumer)  # type: ignore[arg-type]
+    index.links = noted  # type: ignore[method-assign,assignment]
+    for _ in range(30):
+        stage.turn(consumer)  # type: ignore[arg-type]
+    assert [since is None for since in asked] == [n % 10 == 0 for n in range(30)]
+    assert len(kept(LEDGER, asked[-1], STRONG)) == 2
 
 
 @pytest.mark.parametrize("step", range(1, 6))

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream import progress
+from stream.index import WHOLE_EVERY
 from stream.neighbours.protocol import Link
-from stream.progress import Progress, chain_end, go_on, needless, sort_links, started_anew, strays, unproven
+from stream.progress import Progress, chain_end, end_since, go_on, needless, sort_links, started_anew, strays, unproven
 
 T = 2**18
 
@@ -178,6 +179,11 @@ class History:
     rows: dict[int, int] = field(default_factory=dict)  # ledger offset -> first timestamp
     links: list[Link] = field(default_factory=list)
     copies: list[tuple[dict[int, int], list[Link]]] = field(default_factory=list)
+    # INDEX's: the link it stands at, if it is not to begin again, and how often it wrote.
+    last: Link | None = None
+    writes: int = 0
+    whole_every: int = 3
+    # DECIDE's.
     seen: Progress | None = None
     pinned: Progress | None = None
     steps_since: int = 0
@@ -187,25 +193,41 @@ class History:
         return self.clock
 
     def step(self, size: int, crash: str, *, delete: bool, subset: int) -> None:
-        """INDEX reads the chain, deletes strays, writes rows and a link; `crash` says after what it dies."""
-        gone = strays(self.links)
-        end = chain_end(self.links)
-        self.links = [one for one in self.links if one not in gone]
-        start = 0 if end is None else end.offset
+        """INDEX looks whether the index is what it left, or begins again, writes rows and a link; `crash` says after
+        what it dies.
+        """
+        if crash == "restart":
+            self.last = None
+        whole = self.writes % self.whole_every == 0
+        self.writes += 1
+        last = self.last
+        if last is not None:
+            end = chain_end(self.links)
+            since = end_since(last, [one for one in self.links if one.start >= last.start])
+            if last.end != (since if not whole else end and end.offset):
+                last = None
+        if last is None:
+            gone = strays(self.links)
+            self.links = [one for one in self.links if one not in gone]
+            end = chain_end(self.links)
+            place, timestamp = (0, T) if end is None else (end.offset, end.timestamp)
+            self.links.append(link(place, place, timestamp))
+            last = self.links[-1] if end is None else end.last
+        start = last.end
         if crash == "emptied after reading":
             self.rows, self.links = {}, []
-        if crash == "restart":
-            self.links.append(link(start, start, T if end is None else end.timestamp))
         at = self.tick()
         for place in range(start, start + size):
             self.rows.setdefault(place, at)
+        self.last = None
         if crash == "before the link":
             return
         if crash == "emptied before the link" and start > 0:
             self.rows, self.links = {}, []
-        self.links.append(link(start, start + size, at))
+        self.last = link(start, start + size, at)
+        self.links.append(self.last)
         self.steps_since += 1
-        if delete:
+        if delete and whole:
             old = needless(self.links)
             dead = old[:: 1 + subset]
             self.links = [one for one in self.links if one not in dead]
@@ -280,7 +302,7 @@ events = st.lists(
 def test_progress_never_claims_a_row_that_is_not_there(history: list[tuple[object, ...]], kept: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "CHAIN_LINKS_KEPT", kept)
-        index = History()
+        index = History(whole_every=kept)
         for name, *arguments in history:
             if name == "step":
                 size, crash, delete, subset = arguments
@@ -332,6 +354,38 @@ def test_the_last_link_is_one_that_claims_something() -> None:
     end = chain_end([*run_of(0, 3), link(30, 30, T + 99)])
     assert end is not None
     assert end.last == link(20, 30, T + 2)
+
+
+def test_the_end_since_a_link() -> None:
+    """Gone is gone; written by another is seen; written twice is there, whichever the server shows.
+
+    Breaks: compare whole links; stop at the link's own end.
+    """
+    last = link(20, 30)
+    assert end_since(last, [last]) == 30
+    assert end_since(last, [link(20, 30, T + 5), link(30, 30)]) == 30
+    assert end_since(last, [last, link(30, 45)]) == 45
+    assert end_since(last, [link(20, 29), link(30, 40)]) is None
+    assert end_since(last, []) is None
+
+
+@pytest.mark.parametrize("kept", [2, 5])
+@pytest.mark.parametrize("crash", ["emptied after reading", "emptied before the link"])
+def test_what_an_emptying_leaves_until_the_next_look_is_no_chain(
+    monkeypatch: pytest.MonkeyPatch, kept: int, crash: str
+) -> None:
+    """R4: INDEX goes on for as many steps as lie between two looks at whole chains. Break: one step more."""
+    assert WHOLE_EVERY < progress.CHAIN_LINKS_KEPT
+    monkeypatch.setattr(progress, "CHAIN_LINKS_KEPT", kept)
+    for before in range(1, 3 * kept):
+        index = History(whole_every=kept)
+        for _ in range(before):
+            index.step(10, "", delete=True, subset=0)
+        index.step(10, crash, delete=True, subset=0)
+        for _ in range(3 * kept):
+            index.step(10, "", delete=True, subset=0)
+            index.check()
+        assert (offset(index.links) or 0) > 10 * kept
 
 
 def test_an_emptied_index_starts_again_and_its_stray_link_never_joins() -> None:
