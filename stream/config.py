@@ -137,7 +137,9 @@ class IndexSettings(Section):
 class ModelSettings(Section):
     runtime: Literal["auto", "tensorrt", "torch-cuda", "openvino", "torch"] = "auto"
     weights: Path | None = Field(None, description="folder of a model; the built-in one if not set")
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="threads of a CPU runtime; 0 is one per core")
+    threads: Annotated[int, Field(ge=0)] = Field(
+        0, description="threads of a CPU runtime, bound to no core; 0 is one per core"
+    )
     engine_cache: Path | None = Field(None, description="TensorRT's engines; ~/.cache/dejaview/engines if not set")
 
 

@@ -63,7 +63,7 @@ class InFlight:
         """An upload of an open partition enters.
 
         Raises:
-            ValueError: its offset is not after the last one of its partition.
+            KeyError: its partition is not open. ValueError: its offset is not after the last one there.
         """
         record = item.record
         self._offsets[record.partition].take(record.offset)

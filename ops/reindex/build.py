@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ops.cli.errors import CommandError
-from ops.cli.replay import records_from
 from stream.config import Settings
-from stream.errors import IndexUnavailable
-from stream.kafka import Admin
+from stream.errors import BrokerUnavailable, IndexUnavailable
+from stream.kafka import Admin, LogReader
 from stream.neighbours.milvus.copies import settings_of
 from stream.neighbours.milvus.index import MilvusIndex
 from stream.neighbours.protocol import STRONG, Index
 from stream.progress import chain_end
 from stream.service import Service, Stage
 
+log = logging.getLogger("dejaview.reindex")
+
 LOOK_S = 1.0
-# A copy that has all that the ledger held so long ago is good to be switched to: DECIDE's window holds the rest.
+# A copy that has all that the ledger held so long ago is good to be compared. INDEX brings what comes after.
 CAUGHT_UP_S = 10.0
 
 
@@ -65,6 +67,32 @@ def reach(index: Index, ledger_topic_id: str, ends: dict[int, tuple[int, int]]) 
     )
 
 
+def lacks(reader: LogReader, own: Mapping[int, int], ends: Mapping[int, int], timeout_s: float) -> bool:
+    """Whether a committed record lies at `own` of a partition or after it, and below its end.
+
+    INDEX leaves up to a hundred markers and aborted records of each unlinked: only reading tells.
+
+    Raises:
+        BrokerUnavailable: a partition was not read in time.
+    """
+    behind = [partition for partition in ends if own[partition] < ends[partition]]
+    # The one that is hours behind first: reading to an end takes a tenth of a second, and there may be a hundred.
+    behind.sort(key=lambda partition: own[partition] - ends[partition])
+    return any(_has_record(reader, partition, own[partition], ends[partition], timeout_s) for partition in behind)
+
+
+def _has_record(reader: LogReader, partition: int, first: int, end: int, timeout_s: float) -> bool:
+    reader.start(partition, first)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        records, at_end = reader.read(1, 0.2)
+        if records and records[0].offset >= first:
+            return records[0].offset < end
+        if at_end is not None:
+            return False
+    raise BrokerUnavailable(f"ledger partition {partition} was not read on from {first} in {timeout_s:g} s")
+
+
 class Builder:
     """Runs INDEX over the whole ledger into one copy. Resumes where that copy's chain ends."""
 
@@ -78,6 +106,7 @@ class Builder:
         self.service = Service(self.settings, [Stage.INDEX])
         self.index = MilvusIndex(self.settings.index, self.service.model.model_id)
         self._admin = Admin(settings)
+        self._timeout_s = settings.kafka.request_timeout_s
         self._ledger = settings.topics.ledger
         self._topic = self._admin.topics([self._ledger])[self._ledger]
 
@@ -89,31 +118,35 @@ class Builder:
         """Run until the copy has all that the ledger held moments ago; yields once a second.
 
         Raises:
-            What ends the stage; CommandError: it was told to stop, or the ledger was not read.
+            What ends the stage; CommandError: it was told to stop; BrokerUnavailable: the ledger's ends are not known.
         """
         self.service.start()
+        reader = LogReader(self.settings, self._ledger)
         try:
-            held, since_s = self._ends(), time.monotonic()
+            since_s, held = time.monotonic(), self._ends()
             while not self.service.stop.wait(LOOK_S):
-                found = self.reach()
+                looked_s, found = time.monotonic(), self.reach()
                 yield found
-                if self.service.health.missing() or self._lacks(found.ends, held):
+                if self.service.health.missing() or self._lacks(reader, found.ends, held):
                     continue
-                if time.monotonic() - since_s <= CAUGHT_UP_S:
+                if looked_s - since_s <= CAUGHT_UP_S:
                     return
-                held, since_s = self._ends(), time.monotonic()
+                since_s, held = time.monotonic(), self._ends()
             raise self.service.failure or CommandError("the building stage was stopped")
         finally:
+            reader.close()
             self.service.close()
 
     def _ends(self) -> dict[int, tuple[int, int]]:
         return self._admin.ends(self._ledger, range(self._topic.partitions))
 
-    def _lacks(self, own: Mapping[int, int], held: Mapping[int, tuple[int, int]]) -> bool:
-        """Whether it has not come to a record that the ledger held: INDEX leaves markers and aborted ones behind."""
-        behind = {partition: own[partition] for partition, (_, high) in held.items() if own[partition] < high}
-        left = records_from(self.settings, self._ledger, behind, 1)
-        return any(record.offset < held[record.partition][1] for record in left)
+    def _lacks(self, reader: LogReader, own: Mapping[int, int], held: Mapping[int, tuple[int, int]]) -> bool:
+        """Whether there is a record that the ledger held and that it has not come to."""
+        try:
+            return lacks(reader, own, {partition: high for partition, (_, high) in held.items()}, self._timeout_s)
+        except BrokerUnavailable as error:
+            log.warning("looked at again: %s", error)
+            return True
 
     def close(self) -> None:
         self.index.close()

@@ -155,13 +155,14 @@ def test_a_collage_is_a_duplicate_of_what_it_shows(create: Create) -> None:
 
     deployment.send(photos("indexed", "rocket.jpg"))
     deployment.wait_judged(1)
-    until(lambda: decider.metrics()["dejaview_window_rows"] == 0, 60)
+    until(lambda: indexer.metrics().get("dejaview_indexed_rows_total", 0) >= 1, 60)
+    until(lambda: decider.metrics().get("dejaview_window_rows", 1) == 0, 60)
     deployment.send([SentUpload("collage", value, "indexed", 0), SentUpload("collage", value, "alone", 0)])
     deployment.wait_judged(3)
     indexer.terminate()
     deployment.send(photos("window", *names[1:]))
     deployment.wait_judged(6)
-    assert decider.metrics()["dejaview_window_rows"] >= 3
+    until(lambda: decider.metrics().get("dejaview_window_rows", 0) >= 3, 30)
     deployment.send([SentUpload("collage", value, "window", 0)])
     deployment.wait_judged(7)
     decider.terminate()

@@ -92,12 +92,11 @@ def test_company_does_not_matter(encoder: Encoder, edited: Pixels) -> None:
     assert lowest_cosine(together, encoder.encode(batch[::-1])[::-1]) >= 0.9999
 
 
-@pytest.mark.parametrize(("threads", "pinned"), [(0, True), (1, False)])
-def test_workers_that_share_a_machine_share_its_cores(threads: int, pinned: bool) -> None:
+def test_workers_that_share_a_machine_share_its_cores() -> None:
     """With `model.threads` none is bound to a core: every worker would take the first ones. Break: pin them."""
-    encoder = load_encoder("openvino", threads=threads)
+    encoder = load_encoder("openvino", threads=1)
     assert isinstance(encoder, OpenvinoEncoder)
-    assert encoder._compiled.get_property("ENABLE_CPU_PINNING") == pinned
+    assert encoder._compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
 @pytest.mark.torch

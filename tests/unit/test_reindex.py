@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+import ops.reindex.build
 import ops.reindex.compare
 from ops.cli.reindex import target
-from ops.reindex.build import reach
+from ops.reindex.build import CAUGHT_UP_S, Builder, Reach, lacks, reach
 from ops.reindex.compare import Asked, Standing, _note, compare, refusal
 from ops.reindex.truth import Question, Sample, answer
 from schemas.events import VerdictKind
 from stream.config import Settings
+from stream.errors import BrokerUnavailable
+from stream.kafka import Record
 from stream.neighbours.memory import MemoryIndex
-from stream.neighbours.protocol import STRONG, Hit, Link, Row
+from stream.neighbours.protocol import STRONG, Hit, Index, Link, Row
 from stream.tenants import row_id
 from tests.support.made import RULE, at_similarity, hit, random_vector, rule_of, sha
 
@@ -153,3 +158,109 @@ def test_the_reach_is_the_chains() -> None:
     found = reach(index, "ledger", {0: (0, 35), 1: (0, 5)})
     assert (found.done, found.total) == (30, 40)
     assert (found.ends, found.timestamp) == ({0: 30, 1: 0}, t0 + 30)
+
+
+class Ledger:
+    """Stands for `LogReader`: committed records by partition, and where each partition ends for its readers."""
+
+    def __init__(self, records: Mapping[int, Sequence[int]], ends: Mapping[int, int]) -> None:
+        self._records = records
+        self._ends = ends
+        self._at = (0, 0)
+        self.read_of: list[int] = []
+
+    def start(self, partition: int, offset: int) -> None:
+        self._at = (partition, offset)
+
+    def read(self, records_max: int, _wait_s: float) -> tuple[list[Record], int | None]:
+        partition, at = self._at
+        self.read_of.append(partition)
+        left = [offset for offset in self._records[partition] if offset >= at][:records_max]
+        if not left:
+            return [], self._ends.get(partition)
+        self._at = (partition, left[-1] + 1)
+        return [Record("ledger", partition, offset, 0, [], b"") for offset in left], None
+
+
+@pytest.mark.parametrize(("own", "lacking"), [(10, False), (9, False), (8, True), (0, True), (12, False)])
+def test_a_copy_lacks_records_and_no_markers(own: int, lacking: bool) -> None:
+    """The last record is 8, then a marker, then what came since. Breaks: compare offsets; count what came since."""
+    ledger = Ledger({0: [*range(9), 11, 12]}, {0: 14})
+    assert lacks(ledger, {0: own}, {0: 10}, 0.1) is lacking  # type: ignore[arg-type]
+    assert len(ledger.read_of) <= 1
+
+
+def test_a_marker_at_the_very_end_is_nothing_to_wait_for() -> None:
+    """Break: read on until a record comes."""
+    assert not lacks(Ledger({0: range(9)}, {0: 10}), {0: 9}, {0: 10}, 0.1)  # type: ignore[arg-type]
+
+
+def test_the_partition_that_is_furthest_behind_is_read_first() -> None:
+    """Of a hundred, each ends in a marker. Break: read them in their order."""
+    ledger = Ledger({p: [] for p in range(99)} | {99: range(5_000)}, dict.fromkeys(range(99), 41))
+    own = dict.fromkeys(range(99), 40) | {99: 7}
+    assert lacks(ledger, own, dict.fromkeys(range(99), 41) | {99: 5_000}, 0.1)  # type: ignore[arg-type]
+    assert ledger.read_of == [99]
+
+
+def test_a_ledger_that_cannot_be_read_is_said() -> None:
+    """Break: call it built."""
+    with pytest.raises(BrokerUnavailable, match="ledger partition 0 was not read on from 3"):
+        lacks(Ledger({0: []}, {}), {0: 3}, {0: 9}, 0.01)  # type: ignore[arg-type]
+
+
+class Scripted(Builder):
+    """A builder whose copy and ledger follow a clock: `own(t)` of one partition, whose end is at `end(t)`."""
+
+    def __init__(self, own: Callable[[float], float], end: Callable[[float], float], slow_s: float = 0.0) -> None:
+        self.now_s = 0.0
+        self.own, self.end, self._slow_s = own, end, slow_s
+        self.service = cast("Any", SimpleNamespace(
+            start=lambda: None, close=lambda: None, failure=None,
+            stop=SimpleNamespace(wait=self._wait), health=SimpleNamespace(missing=dict),
+        ))  # fmt: skip
+
+    def _wait(self, seconds: float) -> bool:
+        self.now_s += seconds
+        return self.now_s > 10_000
+
+    def reach(self, index: Index | None = None) -> Reach:
+        assert index is None
+        return Reach(0, 0, {0: int(self.own(self.now_s))}, None)
+
+    def _ends(self) -> dict[int, tuple[int, int]]:
+        return {0: (0, int(self.end(self.now_s)))}
+
+    def _lacks(self, _reader: object, own: Mapping[int, int], held: Mapping[int, tuple[int, int]]) -> bool:
+        self.now_s += self._slow_s
+        return own[0] < held[0][1]
+
+
+@pytest.fixture
+def built_s(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scripted], float]:
+    """After how many seconds a builder says that it is done."""
+
+    def run(builder: Scripted) -> float:
+        monkeypatch.setattr(ops.reindex.build, "time", SimpleNamespace(monotonic=lambda: builder.now_s))
+        monkeypatch.setattr(ops.reindex.build, "LogReader", lambda *_: SimpleNamespace(close=lambda: None))
+        for name in ("settings", "_ledger"):
+            monkeypatch.setattr(builder, name, None, raising=False)
+        list(builder.build())
+        return builder.now_s
+
+    return run
+
+
+def test_a_copy_is_built_when_it_has_what_was_there_moments_ago(built_s: Callable[[Scripted], float]) -> None:
+    """An idle ledger; one that grows all the time; one that takes an hour. Break: take the first end for all."""
+    assert built_s(Scripted(lambda _: 50, lambda _: 50)) == 1
+    assert built_s(Scripted(lambda t: 100 * (t - 3), lambda t: 100 * t)) < 10
+    late = Scripted(lambda t: min(300 * t, 100 * t + 720_000), lambda t: 100 * t + 720_000)
+    done_s = built_s(late)
+    assert late.own(done_s) >= late.end(done_s - CAUGHT_UP_S)
+    assert done_s < 3_700
+
+
+def test_a_slow_look_at_many_partitions_ends_too(built_s: Callable[[Scripted], float]) -> None:
+    """Reading to the ends of a hundred partitions takes longer than a copy may be late. Break: count it as lateness."""
+    assert built_s(Scripted(lambda _: 50, lambda _: 50, slow_s=2 * CAUGHT_UP_S)) < 3 * CAUGHT_UP_S
