@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.config import DecideSettings, IndexSettings
+from stream.config import IndexSettings
 from stream.errors import WrongCollection
 from stream.neighbours.memory import MemoryIndex
 from stream.neighbours.milvus import MilvusIndex, collection
 from stream.neighbours.protocol import STRONG, Index, Link
 from stream.progress import chain_end, needless
 from tests.contract.index_cases import DIMENSION, MODEL, at_cosine, make_link, make_row, unit
+from tests.support.deployment import until
 
 KINDS = ["memory", "lite", "milvus-hnsw", "milvus-flat"]
 TENANTS = ["acme", "globex", "initech", "a", "A.b_c-d"]
@@ -140,12 +140,11 @@ def test_rows_and_links_are_looked_up_together(index: Index) -> None:
     found, there = index.look_up(row_ids, [*links, make_link(3, 4), replace(links[0], timestamp=2**60 + 9)], guarantee)
     assert found.keys() == set(row_ids)
     assert there == set(links)
-    # As DECIDE asks: links come after the rows whose acknowledgement it guarantees.
+    # As DECIDE asks: links come after the rows whose acknowledgement it guarantees, and show a moment later.
     acknowledged = index.insert([make_row(500)])
     late = make_link(3, 4, at=acknowledged)
     index.append_links([late])
-    time.sleep(DecideSettings().pin_age_s)
-    assert index.look_up([make_row(500).row_id], [late], acknowledged)[1] == {late}
+    until(lambda: index.look_up([make_row(500).row_id], [late], acknowledged)[1] == {late}, 30)
     index.delete_links([links[1], late])
     assert index.look_up((), links, STRONG) == ({}, {links[0], links[2]})
     assert index.look_up((), (), STRONG) == ({}, set())
