@@ -120,8 +120,8 @@ class Builder:
         Raises:
             What ends the stage; CommandError: it was told to stop; BrokerUnavailable: the ledger's ends are not known.
         """
-        self.service.start()
         reader = LogReader(self.settings, self._ledger)
+        self.service.start()
         try:
             since_s, held = time.monotonic(), self._ends()
             while not self.service.stop.wait(LOOK_S):

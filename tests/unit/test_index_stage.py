@@ -110,6 +110,17 @@ class Watched(MemoryIndex):
         """Everything is gone, as after a dropped collection."""
         MemoryIndex.__init__(self)
 
+    def clear_before_link(self, step: int) -> None:
+        """Everything goes between the rows and the link of the n-th step, counted from 1."""
+        left = [step]
+
+        def empty(_link: Link) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                self.clear()
+
+        self.before_link = empty
+
     def insert(self, rows: Sequence[Row]) -> int:
         self.inserted += [row.row_id for row in rows]
         return super().insert(rows)
@@ -283,14 +294,7 @@ def test_an_index_emptied_before_a_link_is_filled_again(step: int) -> None:
     Break: drop `_check_steps` (n = 1), or the check of an idle stage (n = 5).
     """
     records, index = ledger(20), Watched()
-    left = [step]
-
-    def empty(_link: Link) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            index.clear()
-
-    index.before_link = empty
+    index.clear_before_link(step)
     stage, consumer = stage_over(index, records)
     run(stage, consumer, index, records)
     assert_whole(index, records)
@@ -306,14 +310,7 @@ def test_an_index_emptied_between_two_looks_at_whole_chains_is_filled_again(
     """
     monkeypatch.setattr(stream.progress, "CHAIN_LINKS_KEPT", stream.index.WHOLE_EVERY)
     records, index = ledger(160), Watched()
-    left = [step]
-
-    def empty(_link: Link) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            index.clear()
-
-    index.before_link = empty
+    index.clear_before_link(step)
     stage, consumer = stage_over(index, records)
     run(stage, consumer, index, records)
     assert_whole(index, records)
