@@ -308,7 +308,7 @@ def test_an_index_emptied_between_two_looks_at_whole_chains_is_filled_again(
 
     Breaks: a `WHOLE_EVERY` above `CHAIN_LINKS_KEPT`; forget in `_open` how far the links reached that it takes back.
     """
-    monkeypatch.setattr(stream.progress, "CHAIN_LINKS_KEPT", stream.index.WHOLE_EVERY)
+    monkeypatch.setattr(stream.progress, "CHAIN_LINKS_KEPT", 10)
     records, index = ledger(160), Watched()
     index.clear_before_link(step)
     stage, consumer = stage_over(index, records)
